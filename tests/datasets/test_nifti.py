@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fake_data
+import numpy as np
+import pytest
+
+from uadbench.bank import Bank
+from uadbench.contract import check_dataset
+from uadbench.datasets._nifti_manifest import Manifest
+from uadbench.datasets.nifti import Nifti
+from uadbench.errors import BadParameter, DataError, UsageError
+from uadbench.params import resolve
+from uadbench.protocol import Intensity
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return fake_data.nifti_set(tmp_path)
+
+
+def make(root: Path, **given: Any) -> Nifti:
+    return resolve(Nifti, [("test", {"root": root, **given})])[0]
+
+
+def read_all(dataset: Nifti) -> None:
+    Bank(dataset, "nifti", Intensity()).check(dataset.split())
+
+
+def edit(manifest: Path, old: str, new: str) -> Path:
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+    return manifest
+
+
+def test_it_keeps_the_contract(manifest: Path) -> None:
+    check_dataset(make(manifest))
+    check_dataset(make(manifest, registered=True))
+    read_all(make(manifest))
+
+
+def test_axes_spacing_and_groups(manifest: Path) -> None:
+    data = make(manifest)
+    subject = next(s for s in data.subjects() if s.id == "s4")
+    volume = data.load(subject)
+    assert volume.image.shape == (1, 6, 24, 20)
+    assert volume.spacing == (3.0, 2.0, 2.0)
+    assert subject.groups == {"site": "a"}
+    assert volume.lesion is not None
+    assert volume.lesion[2:4, 8:12, 8:12].all()
+    assert volume.lesion.sum() == 2 * 4 * 4
+    assert (volume.image[0][volume.lesion] == 300).all()
+    assert volume.foreground is not None
+    np.testing.assert_array_equal(volume.foreground, volume.image[0] != 0)
+
+
+def test_volumes_are_brought_to_ras(tmp_path: Path) -> None:
+    data = fake_data.brain(3)
+    data[2, 5, 1] = 777
+    manifest = fake_data.nifti_set(tmp_path)
+    expected = None
+    for flips in ([1, 1, 1], [-1, 1, 1], [-1, -1, 1], [1, -1, -1]):
+        affine = np.diag([2.0 * flips[0], 2.0 * flips[1], 3.0 * flips[2], 1.0])
+        stored = data[:: flips[0], :: flips[1], :: flips[2]]
+        fake_data.nifti(tmp_path / "s0.nii.gz", stored, affine)
+        volume = make(manifest).load(make(manifest).subjects()[0])
+        assert volume.image[0, 1, 5, 2] == 777
+        expected = volume.image if expected is None else expected
+        np.testing.assert_array_equal(volume.image, expected)
+
+
+def test_a_transposed_file_is_brought_to_ras_too(tmp_path: Path) -> None:
+    data = fake_data.brain(3)
+    data[2, 5, 1] = 777
+    manifest = fake_data.nifti_set(tmp_path)
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[0, 1], affine[1, 2], affine[3, 3] = 3.0, 2.0, 2.0, 1.0  # file axes are z, x, y
+    fake_data.nifti(tmp_path / "s0.nii.gz", data.transpose(2, 0, 1), affine)
+    volume = make(manifest).load(make(manifest).subjects()[0])
+    assert volume.image[0, 1, 5, 2] == 777
+    assert volume.spacing == (3.0, 2.0, 2.0)
+
+
+def test_json_and_folders_are_manifests_too(manifest: Path) -> None:
+    import csv
+
+    with manifest.open() as file:
+        rows = list(csv.DictReader(file))
+    path = manifest.with_name("m.json")
+    path.write_text(json.dumps([{**row, "lesion": row["lesion"] or None} for row in rows]))
+    assert make(path).split() == make(manifest).split()
+    folder = manifest.parent / "folder"
+    for row in rows:
+        (folder / row["split"]).mkdir(parents=True, exist_ok=True)
+        (manifest.parent / row["image"]).rename(folder / row["split"] / row["image"])
+        if row["lesion"]:
+            (manifest.parent / row["lesion"]).rename(folder / row["split"] / row["lesion"])
+    read_all(make(folder))
+    assert [s.id for s in make(folder).split().test_lesion] == ["s4", "s5"]
+
+
+def test_several_modalities_are_channels(tmp_path: Path) -> None:
+    manifest = fake_data.nifti_set(tmp_path)
+    lines = manifest.read_text().splitlines()
+    header = lines[0].replace("image", "image:t1").replace(",site", ",site,image:flair")
+    body = []
+    for i, line in enumerate(lines[1:]):
+        fake_data.nifti(tmp_path / f"s{i}_flair.nii.gz", fake_data.brain(i + 50))
+        body.append(f"{line},s{i}_flair.nii.gz")
+    manifest.write_text("\n".join([header, *body]) + "\n")
+    data = make(manifest, modality="t1+flair")
+    volume = data.load(data.subjects()[0])
+    assert volume.image.shape[0] == 2
+    np.testing.assert_allclose(volume.image[1], fake_data.brain(50).transpose(2, 1, 0), rtol=1e-6)
+    assert make(manifest, modality="flair").load(data.subjects()[0]).image.shape[0] == 1
+    with pytest.raises(UsageError, match=r"2 images \(t1, flair\); say which with --modality"):
+        make(manifest).subjects()
+    with pytest.raises(DataError, match="no image of the modality 'pd'; there is: t1, flair"):
+        make(manifest, modality="pd").subjects()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("s2,val", "s0,val", "'s0' is listed twice"),
+        ("s2,val", "s2,valid", "split is 'valid'; possible: train, val"),
+        ("s2,val", ",val", "column 'subject' is missing or empty"),
+        ("s2.nii.gz", "s9.nii.gz", "s9.nii.gz does not exist"),
+        ("s2,val", "s2,train", "no subject is in the split val"),
+        ("s4_lesion.nii.gz", "", "s4.nii.gz is in test_lesion but has no lesion mask"),
+        (
+            "s3,test_healthy,s3.nii.gz,",
+            "s3,test_healthy,s3.nii.gz,s4_lesion.nii.gz",
+            "is in test_healthy as healthy but 32",
+        ),
+    ],
+)
+def test_wrong_manifests_are_explained(manifest: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        data = make(edit(manifest, old, new))
+        data.split().check("nifti")
+        read_all(data)
+
+
+def test_a_person_scanned_twice_may_not_be_in_two_splits(manifest: Path) -> None:
+    text = manifest.read_text().replace("subject,split", "subject,scan,split")
+    for i in range(6):
+        text = text.replace(f"s{i},t", f"s{i},one,t").replace(f"s{i},v", f"s{i},one,v")
+    text = text.replace("s2,one,val", "s0,two,val")
+    manifest.write_text(text)
+    with pytest.raises(DataError, match="subject 's0' is in both train and validation"):
+        make(manifest).split().check("nifti")
+
+
+def wreck(manifest: Path, what: str) -> None:
+    path = manifest.parent / "s4.nii.gz"
+    mask = manifest.parent / "s4_lesion.nii.gz"
+    data = fake_data.brain(4)
+    if what == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif what == "not nifti":
+        path.write_text("hello")
+    elif what == "nan":
+        data[10, 10, 3] = np.nan
+        fake_data.nifti(path, data)
+    elif what == "mask shape":
+        fake_data.nifti(mask, np.ones((20, 24, 5), np.uint8))
+    elif what == "mask affine":
+        fake_data.nifti(mask, np.ones((20, 24, 6), np.uint8), np.diag([2.0, 2.0, 4.0, 1.0]))
+    elif what == "4d":
+        fake_data.nifti(path, np.stack([data, data], -1))
+    elif what == "empty":
+        fake_data.nifti(path, data * 0)
+    elif what == "flat":
+        fake_data.nifti(path, (data > 0).astype(np.float32))
+    elif what == "unreadable":
+        path.unlink()
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("truncated", "s4.nii.gz cannot be read"),
+        ("not nifti", "s4.nii.gz cannot be read"),
+        ("nan", "s4.nii.gz: 1 voxels are NaN or infinite"),
+        ("mask shape", r"s4_lesion.nii.gz has the shape \(20, 24, 5\) but s4.nii.gz has \(20, 24, 6\)"),
+        ("mask affine", "s4_lesion.nii.gz has another affine than s4.nii.gz"),
+        ("4d", "s4.nii.gz has 4 axes"),
+        ("empty", "foreground mask is empty"),
+        ("flat", "s4: channel 0 has the same value"),
+        ("unreadable", "s4.nii.gz does not exist"),
+    ],
+)
+def test_wrong_files_are_named(manifest: Path, what: str, words: str) -> None:
+    wreck(manifest, what)
+    with pytest.raises(DataError, match=words):
+        read_all(make(manifest))
+
+
+def test_a_missing_or_damaged_manifest_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no manifest or folder .*datasets prepare nifti"):
+        make(tmp_path / "none.csv").subjects()
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read as a manifest"):
+        make(tmp_path / "bad.json").subjects()
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(DataError, match="list of objects"):
+        make(tmp_path / "other.json").subjects()
+    (tmp_path / "empty.csv").write_text("subject,split,image\n")
+    with pytest.raises(DataError, match="holds no volume"):
+        make(tmp_path / "empty.csv").subjects()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="holds none of the folders train, val"):
+        make(tmp_path / "folder").subjects()
+
+
+def patterns(root: Path) -> dict[str, str]:
+    return {
+        "healthy": f"{root}/healthy/{{subject}}_T1.nii.gz",
+        "image": f"{root}/ms/{{subject}}_T1.nii.gz",
+        "lesion": f"{root}/ms/{{subject}}_lesion.nii.gz",
+    }
+
+
+def test_a_manifest_is_written_from_patterns(tmp_path: Path) -> None:
+    for i in range(10):
+        fake_data.nifti(tmp_path / "healthy" / f"IXI{i:03}-HH_T1.nii.gz", fake_data.brain(i))
+    for i in range(2):
+        fake_data.nifti(tmp_path / "ms" / f"p{i}_T1.nii.gz", fake_data.brain(i))
+        fake_data.nifti(tmp_path / "ms" / f"p{i}_lesion.nii.gz", np.ones((20, 24, 6), np.uint8))
+    writer, _ = resolve(Manifest, [("test", patterns(tmp_path))])
+    path = writer(tmp_path / "out" / "m.csv")
+    data = make(path, registered=True)
+    read_all(data)
+    split = data.split()
+    assert [len(x) for x in (split.train, split.val, split.test_healthy, split.test_lesion)] == [6, 2, 2, 2]
+    assert str(tmp_path) not in path.read_text()  # relative paths: the folder can be moved
+    assert writer(tmp_path / "out" / "n.csv").read_text() == path.read_text()
+    other, _ = resolve(Manifest, [("test", {**patterns(tmp_path), "seed": "1"})])
+    assert other(tmp_path / "out" / "o.csv").read_text() != path.read_text()
+
+
+def test_wrong_patterns_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match=r"must hold \{subject\} once"):
+        resolve(Manifest, [("test", {**patterns(tmp_path), "healthy": "x.nii.gz"})])
+    with pytest.raises(BadParameter, match="needs image="):
+        resolve(Manifest, [("test", {"healthy": "{subject}"})])
+    with pytest.raises(DataError, match="no file is called like"):
+        resolve(Manifest, [("test", patterns(tmp_path))])[0](tmp_path / "m.csv")
+    fake_data.nifti(tmp_path / "healthy" / "a_T1.nii.gz", fake_data.brain(0))
+    fake_data.nifti(tmp_path / "healthy" / "b_T1.nii.gz", fake_data.brain(0))
+    fake_data.nifti(tmp_path / "ms" / "p_T1.nii.gz", fake_data.brain(0))
+    with pytest.raises(DataError, match=r"p_lesion.nii.gz does not exist; subject 'p' needs it"):
+        resolve(Manifest, [("test", {**patterns(tmp_path), "test_healthy": "0"})])[0](tmp_path / "m.csv")
+    with pytest.raises(UsageError, match=r"written as \.csv"):
+        resolve(Manifest, [("test", patterns(tmp_path))])[0](tmp_path / "m.txt")
+
+
+def test_the_real_volumes_are_read(real_data: Path, tmp_path: Path) -> None:
+    ixi, mslub = real_data / "ixi_t1_mni2mm", real_data / "mslub_mni2mm"
+    given = {
+        "healthy": f"{ixi}/{{subject}}_T1_brain_MNI2mm.nii.gz",
+        "image": f"{mslub}/mni2mm_{{subject}}_T1.nii.gz",
+        "lesion": f"{mslub}/mni2mm_{{subject}}_lesion.nii.gz",
+        "foreground": f"{mslub}/mni2mm_{{subject}}_brainmask.nii.gz",
+    }
+    path = resolve(Manifest, [("test", given)])[0](tmp_path / "m.csv")
+    data = make(path, registered=True)
+    check_dataset(data)
+    split = data.split()
+    assert len(split.train) + len(split.val) + len(split.test_healthy) == 32
+    assert [s.id for s in split.test_lesion] == ["patient07", "patient19", "patient26"]
+    volume = data.load(split.test_lesion[0])
+    assert volume.image.shape == (1, 91, 109, 91)
+    assert volume.spacing == (2.0, 2.0, 2.0)
+    assert volume.lesion is not None
+    assert volume.foreground is not None
+    assert (volume.lesion & ~volume.foreground).mean() < 1e-4

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PLUGINS
+
+from uadbench.errors import UsageError
+from uadbench.export import COLUMNS, LONG_COLUMNS, export, long, wide
+from uadbench.leaderboard import Board, group_values, make_boards, read_cells
+from uadbench.metrics import METRICS
+from uadbench.metrics.bootstrap import interval, mean_draws
+from uadbench.plan import Request, make_plan
+from uadbench.registry import Registry
+from uadbench.runner import run_plan, silent
+from uadbench.store import Store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two methods x two seeds, one variant, one random-weight method, one seed too few."""
+    root = tmp_path_factory.mktemp("store")
+    registry = Registry([PLUGINS / "blobs.py", PLUGINS / "mean_distance.py"])
+    for request in (
+        Request(["random", "mean_distance"], "blobs", seeds=(0, 1), device="cpu"),
+        Request(["intensity"], "blobs", seeds=(0,), device="cpu"),
+        Request(["intensity"], "blobs", seeds=(0, 1), params=["mode=median"], device="cpu"),
+        Request(["feature_knn"], "blobs", seeds=(0, 1), device="cpu",
+                params=["weights=none", "backbone=resnet10t", "stages=1", "memory=50"]),
+    ):  # fmt: skip
+        assert run_plan(make_plan(request, registry), Store(root), silent()).exit_code == 0
+    return root
+
+
+def board_of(root: Path, where: str = "") -> Board:
+    cells, problems = read_cells(Store(root).folders())
+    assert problems == []
+    boards = make_boards(cells, where=where)
+    assert len(boards) == 1
+    return boards[0]
+
+
+def test_complete_rows_are_ranked_and_others_say_why_not(made: Path) -> None:
+    board = board_of(made)
+    ranks = {row.method: row.rank for row in board.rows}
+    assert ranks["intensity [mode=median]"] is not None
+    assert ranks["intensity [mode=raw]"] is None
+    assert ranks["feature_knn"] is None
+    notes = {row.method: row.note for row in board.rows}
+    assert notes["intensity [mode=raw]"] == "1 of 2 seeds or folds missing"
+    assert notes["feature_knn"] == "random weights"
+    ranked = [row for row in board.rows if row.rank]
+    assert [row.rank for row in ranked] == [1, 2, 3]
+    values = [row.values["auprc"].value for row in ranked]
+    assert values == sorted(values, reverse=True)
+    assert ranked[-1].name == "random"
+
+
+def test_a_row_is_the_mean_over_seeds_with_an_interval_over_subjects(made: Path) -> None:
+    row = next(r for r in board_of(made).rows if r.name == "random")
+    tables = [c.subjects for c in row.cells]
+    assert all(t is not None for t in tables)
+    by_seed = [t[t["role"] == "test_lesion"].set_index("subject")["auprc"] for t in tables if t is not None]
+    per_subject = pd.concat(by_seed, axis=1).mean(axis=1).to_numpy()
+    assert row.values["auprc"].value == pytest.approx(per_subject.mean())
+    low, high = interval(mean_draws(per_subject, 2000, 2023), 0.95)
+    assert (row.values["auprc"].ci_low, row.values["auprc"].ci_high) == pytest.approx((low, high))
+    assert row.values["auprc"].n == 4
+    assert row.values["healthy_fp_ml"].n == 2
+    assert row.seed_std["auprc"] == pytest.approx(np.std([t.mean() for t in by_seed], ddof=1))
+    pooled = [c.result.metrics["auprc_pooled"].value for c in row.cells if c.result]
+    assert row.values["auprc_pooled"].value == pytest.approx(np.mean(pooled))
+    assert row.values["auprc_pooled"].ci_low < row.values["auprc_pooled"].ci_high
+
+
+def test_few_subjects_and_unequal_budgets_are_told(made: Path) -> None:
+    assert any("n = 4 lesion subjects is too small" in w for w in board_of(made).warnings)
+
+
+def test_groups_are_tables_of_their_own(made: Path) -> None:
+    cells, _ = read_cells(Store(made).folders())
+    assert group_values(cells)["lesion_kind"] == ["bright", "dark"]
+    all_, bright, dark = board_of(made), board_of(made, "lesion_kind=bright"), board_of(made, "lesion_kind=dark")
+
+    def value(board: Board, name: str) -> float:
+        return next(r for r in board.rows if r.method == name).values["auprc"].value
+
+    raw = "intensity [mode=raw]"
+    assert value(bright, raw) > 0.6 > 0.2 > value(dark, raw)
+    assert (value(bright, raw) + value(dark, raw)) / 2 == pytest.approx(value(all_, raw))
+    row = next(r for r in dark.rows if r.method == raw)
+    assert row.values["auprc"].n == 2
+    assert np.isnan(row.values["auprc_pooled"].value)
+
+
+def test_the_csv_has_the_documented_columns_in_order_and_plain_numbers(made: Path, tmp_path: Path) -> None:
+    board = board_of(made)
+    export([board], tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv")
+    expected: list[str] = []
+    for name in COLUMNS:
+        if name == "<metric>":
+            for metric in board.metrics:
+                expected += [metric.name, *(f"{metric.name}_{end}" for end in ("ci_low", "ci_high", "seed_std"))]
+        elif not name.startswith("<metric>"):
+            expected.append(name)
+    assert list(table.columns) == expected
+    assert len(table) == 5
+    numbers = [c for c in table if c in METRICS or c.endswith(("_ci_low", "_ci_high", "_seed_std"))]
+    assert all(pd.api.types.is_numeric_dtype(table[c]) for c in numbers)
+    assert table["method"].is_unique
+    assert set(json.loads(table["method_params"][0])) >= {"image_size"}
+    assert table.loc[table["method"] == "random", "auprc"].item() == pytest.approx(
+        next(r for r in board.rows if r.name == "random").values["auprc"].value, abs=1e-15
+    )
+    export([board_of(made)], tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert b"\xc2\xb1" not in (tmp_path / "a.csv").read_bytes()  # no plus-minus signs in cells
+
+
+def test_the_long_table_has_one_row_a_metric(made: Path, tmp_path: Path) -> None:
+    board = board_of(made)
+    table = long([board])
+    assert list(table.columns) == list(LONG_COLUMNS)
+    assert len(table) == 5 * len(board.metrics)
+    assert set(table.loc[table["oracle"], "metric"]) == {"oracle_dice", "oracle_dice_subject"}
+    for ending in (".csv", ".md", ".html", ".json", ".tex"):
+        export([board], tmp_path / f"long{ending}", as_long=True)
+        assert (tmp_path / f"long{ending}").stat().st_size > 500
+
+
+@pytest.mark.parametrize("ending", [".md", ".html", ".json", ".tex"])
+def test_other_formats_hold_the_same_rows(made: Path, tmp_path: Path, ending: str) -> None:
+    board = board_of(made)
+    export([board], tmp_path / f"a{ending}")
+    text = (tmp_path / f"a{ending}").read_text()
+    for row in board.rows:
+        name = row.method.replace("_", r"\_") if ending == ".tex" else row.method
+        assert name in text
+    if ending == ".json":
+        assert len(json.loads(text)["rows"]) == 5
+    else:
+        assert "too small" in text
+        assert ("tests only" in text) == (ending != ".json")
+
+
+def test_an_unknown_format_is_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.xlsx is no format of a leaderboard; possible: \.csv"):
+        export([board_of(made)], tmp_path / "a.xlsx")
+
+
+def test_html_escapes_and_tex_compiles_as_text(made: Path, tmp_path: Path) -> None:
+    board = board_of(made)
+    board.rows[0].note = "a < b & c_d 100 %"
+    export([board], tmp_path / "a.html")
+    assert "a &lt; b &amp; c_d" in (tmp_path / "a.html").read_text()
+    export([board], tmp_path / "a.tex")
+    assert r"c\_d 100 \%" in (tmp_path / "a.tex").read_text()
+
+
+def test_damaged_cells_are_named_and_left_out(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    broken = Store(tmp_path / "copy").folders()[0]
+    (broken.path / "metrics.json").write_text("{")
+    cells, problems = read_cells(Store(tmp_path / "copy").folders())
+    assert len(problems) == 1
+    assert broken.path.name in problems[0]
+    assert len(cells) == len(Store(made).folders()) - 1
+
+
+def test_older_code_is_left_out_unless_asked_for(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    folder = next(f for f in Store(tmp_path / "copy").folders() if f.cell().method == "random" and f.cell().seed == 0)
+    newer = folder.path.with_name("seed0-fold0-ffffffff")
+    shutil.copytree(folder.path, newer)
+    data = json.loads((newer / "cell.json").read_text())
+    (newer / "cell.json").write_text(json.dumps({**data, "source": "edited"}))
+    status = json.loads((newer / "status.json").read_text())
+    (newer / "status.json").write_text(json.dumps({**status, "changed": "2999-01-01T00:00:00+00:00"}))
+    cells, _ = read_cells(Store(tmp_path / "copy").folders())
+    rows = [r for r in make_boards(cells)[0].rows if r.name == "random"]
+    assert [r.done for r in rows] == [1]
+    rows = [r for r in make_boards(cells, every_variant=True)[0].rows if r.name == "random"]
+    assert sorted(r.method for r in rows) == sorted(
+        f"random [code {source[:6]}]" for source in ("edited", data["source"])
+    )
+
+
+def test_other_protocols_and_other_data_are_never_averaged_in(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for i, change in enumerate(({"protocol": {"draws": 5}}, {"dataset_params": {"level": 3.0}})):
+        folder = next(f for f in Store(made).folders() if f.cell().method == "random")
+        other = tmp_path / "copy" / "blobs" / "random" / f"seed0-fold0-0000000{i}"
+        shutil.copytree(folder.path, other)
+        data = json.loads((other / "cell.json").read_text())
+        for key, value in change.items():
+            data[key] = {**data[key], **value} if key == "protocol" else value
+        if "protocol" in change:
+            data["protocol"]["name"] = "brain-v2"
+        (other / "cell.json").write_text(json.dumps(data))
+    cells, _ = read_cells(Store(tmp_path / "copy").folders())
+    boards = make_boards(cells)
+    assert len(boards) == 3
+    assert sum(len(b.rows) for b in boards) == 5 + 1 + 1
+    assert len(wide(boards)["data_id"].unique()) == 3
+
+
+def test_ties_share_a_rank(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for folder in Store(tmp_path / "copy").folders():
+        if folder.cell().method == "random":
+            twin = folder.path.with_name(folder.path.name[:-8] + f"0000000{folder.cell().seed}")
+            shutil.copytree(folder.path, twin)
+            data = json.loads((twin / "cell.json").read_text())
+            (twin / "cell.json").write_text(json.dumps({**data, "params": {"image_size": 99}}))
+    ranks = sorted(r.rank for r in board_of(tmp_path / "copy").rows if r.rank)
+    assert ranks == [1, 2, 3, 3]
+
+
+def test_html_is_drawn_by_a_browser(made: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium here")
+    export([board_of(made)], tmp_path / "a.html")
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         f"--user-data-dir={tmp_path / 'u'}", f"--screenshot={tmp_path / 'a.png'}", (tmp_path / "a.html").as_uri()],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert (tmp_path / "a.png").stat().st_size > 5000

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from uadbench.dataset import Volume
+from uadbench.errors import DataError, DegenerateScores, Incompatible
+from uadbench.method import Batch, Images, Method, Run
+from uadbench.methods.intensity import Intensity
+from uadbench.protocol import Intensity as Rule
+from uadbench.volumes import HealthyImages, WorkingGrid, inside, normalise, score_volume, slice_scores, to_planes
+
+
+class Copy(Method):
+    """Returns the image as its map."""
+
+    def fit(self, healthy: Images, *, val: Images, run: Run) -> Copy:
+        return self
+
+    def score(self, batch: Batch) -> torch.Tensor:
+        return batch.image.mean(dim=1)
+
+
+def volume(shape: tuple[int, int, int] = (5, 24, 20), channels: int = 1, seed: int = 0) -> Volume:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : shape[1] * 1j, -1 : 1 : shape[2] * 1j]
+    foreground = np.broadcast_to(y**2 + x**2 < 0.8, shape).copy()
+    foreground[0] = False
+    image = (50 + 30 * rng.random((channels, *shape))).astype(np.float32)
+    return Volume(image, foreground, None, (2.0, 1.0, 1.0), f"s{seed}")
+
+
+def test_normalising_maps_the_percentiles_to_zero_and_one() -> None:
+    v = volume(channels=2)
+    assert v.foreground is not None
+    out = normalise(v, Rule(1, 99))
+    for channel in out:
+        tissue = channel[v.foreground]
+        assert np.percentile(tissue, 99) == pytest.approx(1.0, abs=1e-3)
+        assert tissue.min() == 0.0
+        assert tissue.max() > 1.0
+        assert (channel[~v.foreground] == 0).all()
+    assert normalise(v, Rule(1, 99, clip_high=True)).max() == 1.0
+    # Scale and offset of a scanner do not matter.
+    np.testing.assert_allclose(normalise(replace(v, image=v.image * 7 + 3), Rule()), normalise(v, Rule()), atol=1e-4)
+
+
+def test_an_image_without_contrast_is_refused() -> None:
+    v = volume()
+    with pytest.raises(DataError, match="same value"):
+        normalise(replace(v, image=np.ones_like(v.image)), Rule())
+
+
+def test_slices_and_back_is_the_identity() -> None:
+    v = volume()
+    assert v.foreground is not None
+    out, own = score_volume(Copy(), v, v.image, seed=0, device="cpu", batch_size=2)
+    np.testing.assert_array_equal(out, np.where(v.foreground, v.image[0], 0))
+    assert own == {}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_the_number_of_slices_at_a_time_does_not_matter(batch_size: int) -> None:
+    v = volume()
+    method = Copy(image_size=16)
+    a, _ = score_volume(method, v, v.image, seed=0, device="cpu", batch_size=batch_size)
+    b, _ = score_volume(method, v, v.image, seed=0, device="cpu", batch_size=4)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_only_slices_with_enough_foreground_are_cut() -> None:
+    v = volume()
+    assert v.foreground is not None
+    foreground = v.foreground.copy()
+    foreground[1, 6:] = False
+    assert foreground[1].any()
+    v = replace(v, foreground=foreground)
+    assert to_planes(v, v.image, Copy()).index == (1, 2, 3, 4)
+    assert to_planes(v, v.image, Copy(), at_least=0.2).index == (2, 3, 4)
+    assert to_planes(replace(v, foreground=None), v.image, Copy()).index == (0, 1, 2, 3, 4)
+
+
+def test_resizing_keeps_the_proportions_and_the_place_of_things() -> None:
+    grid = WorkingGrid.of((112, 96), 64)
+    assert grid.working == (64, 55)
+    x = torch.zeros(1, 1, 112, 96)
+    x[..., 28:56, 48:72] = 1.0
+    small = grid.down(x)
+    assert small.shape == (1, 1, 64, 55)
+    assert float(small.sum()) / small.numel() == pytest.approx(float(x.sum()) / x.numel(), rel=0.03)
+    back = grid.up(small[:, 0])
+    assert back.shape == (1, 112, 96)
+    assert bool((back[0, 32:52, 52:68] > 0.9).all())
+    assert float(back[0, :24].max()) < 0.05
+    assert WorkingGrid.of((30, 20), None).working == (30, 20)
+    assert WorkingGrid.of((30, 20), 60).working == (60, 40)
+    mask = torch.zeros(1, 112, 96, dtype=torch.bool)
+    mask[:, 28:56, 48:72] = True
+    assert float(grid.down_mask(mask).float().mean()) == pytest.approx(float(mask.float().mean()), rel=0.05)
+
+
+def test_volumes_are_given_whole_to_methods_that_want_them() -> None:
+    v = volume(channels=2)
+    planes = to_planes(v, v.image, Intensity())
+    assert planes.image.shape == (1, 2, 5, 24, 20)
+    np.testing.assert_array_equal(planes.image[0].numpy(), v.image)
+    out, _ = score_volume(Intensity().fit(None, val=None, run=Run()), v, v.image, seed=0, device="cpu", batch_size=1)  # type: ignore[arg-type]
+    assert v.foreground is not None
+    np.testing.assert_allclose(out[v.foreground], v.image.mean(0)[v.foreground], rtol=1e-6)
+
+
+def test_healthy_images_are_what_a_method_sees() -> None:
+    volumes = [volume(seed=0), volume((4, 20, 24), seed=1)]
+    images = HealthyImages([to_planes(v, v.image, Copy()) for v in volumes], seed=3)
+    assert len(images) == 4 + 3
+    assert images.shape == (1, 24, 24)
+    batch = images.batch([0, 5])
+    np.testing.assert_array_equal(batch.image[0, 0, :, :20].numpy(), volumes[0].image[0, 1])
+    assert float(batch.image[0, 0, :, 20:].abs().max()) == 0.0
+    assert [len(b) for b in images.batches(3)] == [3, 3, 1]
+    assert images.batch([0]).seed.tolist() == images.batch([1, 0]).seed.tolist()[1:]
+    assert images.batch([0]).seed.tolist() != images.batch([0], draw=1).seed.tolist()
+    other = HealthyImages([to_planes(v, v.image, Copy()) for v in volumes], seed=4)
+    assert images.batch([0]).seed.tolist() != other.batch([0]).seed.tolist()
+
+
+def test_volumes_on_different_grids_cannot_be_one_batch() -> None:
+    volumes = [volume(seed=0), volume((4, 24, 20), seed=1)]
+    images = HealthyImages([to_planes(v, v.image, Intensity()) for v in volumes], seed=3)
+    assert images.batch([1]).image.shape == (1, 1, 4, 24, 20)
+    with pytest.raises(Incompatible, match="one grid"):
+        images.batch([0, 1])
+
+
+def test_no_images_are_an_empty_set() -> None:
+    images = HealthyImages([], seed=0)
+    assert len(images) == 0
+    assert list(images.batches(4)) == []
+
+
+class Bad(Copy):
+    def score(self, batch: Batch) -> torch.Tensor:
+        out = batch.image.mean(dim=1)
+        out[0, 12, 10] = float("nan")
+        return out
+
+
+class Small(Copy):
+    def score(self, batch: Batch) -> torch.Tensor:
+        return batch.image.mean(dim=1)[:, ::2]
+
+
+class Own(Copy):
+    def image_score(self, batch: Batch) -> torch.Tensor:
+        return batch.image.amax(dim=(1, 2, 3))
+
+
+def test_bad_maps_are_refused() -> None:
+    v = volume()
+    with pytest.raises(DegenerateScores, match="NaN or infinite"):
+        score_volume(Bad(), v, v.image, seed=0, device="cpu", batch_size=2)
+    with pytest.raises(DegenerateScores, match="shape"):
+        score_volume(Small(), v, v.image, seed=0, device="cpu", batch_size=2)
+
+
+def test_scores_by_slice() -> None:
+    v = volume()
+    out, own = score_volume(Own(), v, v.image, seed=0, device="cpu", batch_size=3)
+    rows = slice_scores(v, out, own)
+    where = inside(v)
+    assert [row["slice"] for row in rows] == [1, 2, 3, 4]
+    assert rows[0]["mean"] == pytest.approx(v.image[0, 1][where[1]].mean())
+    assert rows[0]["max"] == pytest.approx(v.image[0, 1][where[1]].max())
+    assert rows[0]["method_score"] == pytest.approx(v.image[0, 1].max())
+
+
+def test_ignored_voxels_are_not_inside() -> None:
+    v = volume()
+    ignore = np.zeros(v.grid, bool)
+    ignore[2] = True
+    assert not inside(replace(v, ignore=ignore))[2].any()
+    assert inside(replace(v, foreground=None)).all()

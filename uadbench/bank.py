@@ -1,0 +1,88 @@
+"""The volumes of one split, checked once before anything is trained, and kept in memory while they fit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from uadbench.arrays import FloatArray
+from uadbench.dataset import Dataset, Role, Split, Subject, Volume
+from uadbench.errors import DataError
+from uadbench.protocol import Intensity
+from uadbench.volumes import normalise
+
+MEMORY = 2 * 2**30
+"""Bytes of volumes that are kept; beyond it the least recently used one is read again when it is needed."""
+
+
+class Bank:
+    """Loads subjects of a dataset, with their images normalised by a protocol's rule."""
+
+    def __init__(self, dataset: Dataset, name: str, rule: Intensity, *, memory: int = MEMORY) -> None:
+        """Keep at most `memory` bytes. `name` is the dataset's, for messages."""
+        self.dataset, self.name, self.rule, self.memory = dataset, name, rule, memory
+        self._kept: OrderedDict[str, tuple[Volume, FloatArray]] = OrderedDict()
+        self._size = 0
+
+    def get(self, subject: Subject) -> tuple[Volume, FloatArray]:
+        """Return the volume with its labels, and its normalised image (C, D, H, W)."""
+        if subject.key in self._kept:
+            self._kept.move_to_end(subject.key)
+            return self._kept[subject.key]
+        volume = self.dataset.load(subject)
+        pair = (volume, normalise(volume, self.rule))
+        self._kept[subject.key] = pair
+        self._size += _bytes(pair)
+        while self._size > self.memory and len(self._kept) > 1:
+            self._size -= _bytes(self._kept.popitem(last=False)[1])
+        return pair
+
+    def load(self, subject: Subject) -> Volume:
+        """Return the volume with its labels, for the evaluation."""
+        return self.get(subject)[0]
+
+    def unlabelled(self, subject: Subject) -> tuple[Volume, FloatArray]:
+        """Return the volume without its labels and the normalised image, for methods."""
+        volume, image = self.get(subject)
+        return volume.without_labels(), image
+
+    def check(self, split: Split, *, each_subject: Callable[[], None] = lambda: None) -> None:
+        """Read every subject of a split once.
+
+        Raises:
+            DataError: for the first thing that is wrong, naming the file and the remedy.
+        """
+        split.check(self.name)
+        channels: dict[int, str] = {}
+        for role, subject in split.items():
+            source = f"{self.name}: " + (", ".join(str(p) for p in subject.files[:1]) or subject.key)
+            volume = self.dataset.load(subject) if subject.key not in self._kept else self._kept[subject.key][0]
+            volume.check(source)
+            _check_role(role, volume, source)
+            channels.setdefault(volume.image.shape[0], source)
+            if len(channels) > 1:
+                (a, first), (b, second) = list(channels.items())[:2]
+                raise DataError(
+                    f"{first} has {a} channels but {second} has {b}; choose modalities that all subjects have"
+                )
+            self.get(subject)
+            each_subject()
+
+
+def _check_role(role: Role, volume: Volume, source: str) -> None:
+    """Raise DataError if the annotation does not fit the role."""
+    if role in ("test_lesion", "val_lesion") and volume.lesion is None:
+        raise DataError(f"{source} is in {role} but has no lesion mask; annotate it or take it out of this split")
+    if role in ("train", "val", "test_healthy") and volume.lesion is not None and volume.lesion.any():
+        count = int(np.count_nonzero(volume.lesion))
+        raise DataError(
+            f"{source} is in {role} as healthy but {count} of its voxels are lesion; move it to test_lesion"
+        )
+
+
+def _bytes(pair: tuple[Volume, FloatArray]) -> int:
+    """Return about how much memory a volume takes, without looking at its masks."""
+    volume, image = pair
+    return int(volume.image.nbytes + image.nbytes + 3 * image[0].size)

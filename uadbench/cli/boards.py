@@ -1,0 +1,198 @@
+"""`uadbench status`, `uadbench leaderboard` and `uadbench runs`: what is in the store. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uadbench.cli.console import out, print_board, say
+from uadbench.cli.run import Out, store_folder
+from uadbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from uadbench.store import CellFolder, Store
+
+runs = typer.Typer(no_args_is_help=True, help="Single results: list, show, remove.")
+
+
+def status(
+    out_folder: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how many cells are done, failed, skipped, interrupted or running, by method and dataset."""
+    from uadbench.store import Store
+
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    reasons: list[tuple[str, str]] = []
+    for folder in Store(store_folder(out_folder)).folders():
+        cell, facts = folder.cell(), folder.status()
+        state = str(facts.get("state", "queued"))
+        if state == "running" and not folder.is_held():
+            state = "interrupted"
+        row = counts.setdefault((cell.dataset, cell.method), {})
+        row[state] = row.get(state, 0) + 1
+        if state in ("failed", "skipped", "interrupted"):
+            reasons.append((str(folder.path), f"{state}: {facts.get('reason', 'the process was ended')}"))
+    if as_json:
+        rows = [{"dataset": d, "method": m, **states} for (d, m), states in counts.items()]
+        typer.echo(json.dumps({"cells": rows, "reasons": dict(reasons)}, indent=1))
+        return
+    if not counts:
+        typer.echo(f"{store_folder(out_folder)} holds no results yet; begin with: uadbench run --method mddpm")
+        return
+    from rich.table import Table
+
+    states = [
+        s
+        for s in ("done", "running", "interrupted", "failed", "skipped", "queued")
+        if any(s in r for r in counts.values())
+    ]
+    table = Table("dataset", "method", *states)
+    for (dataset, method), row in counts.items():
+        table.add_row(dataset, method, *(str(row.get(s, "")) for s in states))
+    out().print(table)
+    for path, reason in reasons:
+        typer.echo(f"{path}\n    {reason}")
+
+
+def leaderboard(
+    out_folder: Out = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    where: Annotated[str, typer.Option(help="Only the subjects of a group, such as lesion_kind=iso.")] = "",
+    by: Annotated[str, typer.Option(help="One table for each value of a group, such as lesion_kind.")] = "",
+    export: Annotated[Path | None, typer.Option(help="Write a file: .csv .md .html .json .tex")] = None,
+    long: Annotated[bool, typer.Option("--long", help="In the file, one row a metric.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also results of older code and older data.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rank the methods by their stored results: mean, 95 % interval over subjects, n, seconds. Writes CSV and more."""
+    from uadbench.export import FORMATS, wide
+    from uadbench.export import export as write
+    from uadbench.leaderboard import group_values, make_boards, read_cells
+    from uadbench.store import Store
+
+    if export and export.suffix.lower() not in FORMATS:
+        raise UsageError(f"{export}: the ending must be one of {', '.join(FORMATS)}")
+    if where and "=" not in where:
+        raise UsageError(f"--where {where!r} is not of the form group=value, such as lesion_kind=iso")
+    root = store_folder(out_folder)
+    cells, problems = read_cells(Store(root).folders())
+    for problem in problems:
+        say(f"warning: left out: {problem}")
+    cells = [c for c in cells if dataset in (None, c.cell.dataset) and protocol in (None, c.cell.protocol["name"])]
+    if not cells:
+        raise UsageError(
+            f"{root} holds no results{' that fit' if dataset or protocol else ''}; begin with: uadbench run --method mddpm"
+        )
+    known = group_values(cells)
+    for name in filter(None, (where.partition("=")[0], by)):
+        if name not in known:
+            raise UsageError(f"no group is called {name!r}; groups of these subjects: {', '.join(known) or 'none'}")
+    conditions = [f"{by}={value}" for value in known[by]] if by else [where]
+    boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything)]
+    if as_json:
+        typer.echo(wide(boards).to_json(orient="records", indent=1))
+    else:
+        for board in boards:
+            print_board(board)
+    if export:
+        write(boards, export, as_long=long)
+        say(f"wrote {export}")
+
+
+@runs.command("list")
+def list_runs(
+    out_folder: Out = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """List all cells with state and time."""
+    from uadbench.store import Store
+
+    store = Store(store_folder(out_folder))
+    rows = []
+    for folder in store.folders():
+        facts = folder.status()
+        rows.append(
+            {
+                "run": str(folder.path.relative_to(store.root)),
+                "state": facts.get("state", "queued"),
+                "changed": facts.get("changed", ""),
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        typer.echo(f"{row['state']:<12} {row['changed']:<26} {row['run']}")
+    if not rows:
+        typer.echo(f"{store.root} holds no results yet")
+
+
+@runs.command("show")
+def show_run(
+    run: Annotated[str, typer.Argument(help="Folder or id, as `runs list` shows it.")],
+    out_folder: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one cell: parameters and where they come from, numbers, seconds, versions."""
+    from uadbench.store import Store
+
+    folder = _one(Store(store_folder(out_folder)), run)
+    parts = {}
+    for name in ("cell.json", "status.json", "config.json", "metrics.json", "provenance.json"):
+        if (folder.path / name).is_file():
+            parts[name.removesuffix(".json")] = folder.read_json(name)
+    if as_json:
+        typer.echo(json.dumps(parts, indent=1))
+        return
+    typer.echo(str(folder.path))
+    for name, part in parts.items():
+        typer.echo(f"\n{name}")
+        for line in _lines(part):
+            typer.echo("  " + line)
+
+
+def _lines(value: object, indent: int = 0) -> list[str]:
+    """Return nested values as indented lines."""
+    pad = "  " * indent
+    if not isinstance(value, dict):
+        return [pad + str(value)]
+    lines = []
+    for key, inner in value.items():
+        if isinstance(inner, dict) and set(inner) == {"value", "source"}:
+            lines.append(f"{pad}{key} = {inner['value']}   ({inner['source']})")
+        elif isinstance(inner, dict):
+            lines += [f"{pad}{key}", *_lines(inner, indent + 1)]
+        else:
+            lines.append(f"{pad}{key} = {inner}")
+    return lines
+
+
+@runs.command("rm")
+def remove_runs(
+    run: Annotated[list[str], typer.Argument(help="Folders or ids, as `runs list` shows them.")],
+    out_folder: Out = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove cells from the store."""
+    from uadbench.store import Store
+
+    store = Store(store_folder(out_folder))
+    folders = [_one(store, word) for word in run]
+    for folder in folders:
+        typer.echo(str(folder.path))
+    if not yes and not typer.confirm(f"Remove {'this cell' if len(folders) == 1 else f'these {len(folders)} cells'}?"):
+        raise typer.Exit(1)
+    for folder in folders:
+        folder.remove()
+
+
+def _one(store: Store, word: str) -> CellFolder:
+    found = store.find(word)
+    if len(found) != 1:
+        what = "no cell is" if not found else f"{len(found)} cells are"
+        raise UsageError(f"{what} called {word!r} in {store.root}; see: uadbench runs list")
+    return found[0]

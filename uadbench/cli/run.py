@@ -1,0 +1,241 @@
+"""`uadbench run` and `uadbench status`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from uadbench.cli.console import TerminalReporter, out, print_board, say
+from uadbench.config import setting
+from uadbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from uadbench.plan import Plan, Request
+    from uadbench.runner import Outcome
+    from uadbench.store import Store
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="File or folder with methods or datasets of your own; repeatable."),
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: runs.")]
+
+
+def store_folder(given: Path | None) -> Path:
+    """Return the folder of the store: --out, $UADBENCH_OUT, [run] out in uadbench.toml, or "runs"."""
+    return Path(setting("run", "out", given, env="UADBENCH_OUT", default="runs")[0]).expanduser()
+
+
+def run(
+    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Names, separated by commas.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Names. Default: phantom.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="A built-in suite or a TOML file that names methods and data.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Such as 0, 0-2 or 0,5,7. Default: 0.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Fold of the split. Default: 0.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="key=value or method.key=value; repeatable.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", "-D", help="key=value for the dataset, such as root=/data; repeatable."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the data lie; the same as --data root=...")] = None,
+    modality: Annotated[str | None, typer.Option(help="Which modality; the same as --data modality=...")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="quick, paper, or another one of the method. Default: quick.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="How results are judged. Default: brain-v1.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Default: auto.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16, fp16. Default: auto, bf16 where the hardware has it.")
+    ] = None,
+    references: Annotated[
+        str | None, typer.Option(help="Cheap methods shown besides for scale, or none. Default: random,intensity.")
+    ] = None,
+    out_folder: Out = None,
+    plugin: Plugins = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on standard output.")] = False,
+) -> None:
+    """Train, score and evaluate methods, then show the table. What is finished is never done again."""
+    requests = build_requests(
+        methods=_names(method), datasets=_names(dataset), suite=suite, seed=seed, fold=fold, params=param or [],
+        data=[*(data or []), *([f"root={root}"] if root else []), *([f"modality={modality}"] if modality else [])],
+        preset=preset, protocol=protocol, device=device, precision=precision, references=references,
+    )  # fmt: skip
+    from uadbench.registry import Registry
+
+    registry = Registry(plugin or ())
+    for request in requests:  # A typo is answered before anything heavy is imported.
+        for name in request.methods:
+            registry.entry("method", name)
+        registry.entry("dataset", request.dataset)
+
+    from uadbench.plan import make_plan
+    from uadbench.runner import Outcome, run_plan
+    from uadbench.store import Store
+
+    store = Store(store_folder(out_folder))
+    plans = [make_plan(request, registry) for request in requests]
+    if dry_run:
+        _print_plans(plans, store, as_json)
+        return
+    total = Outcome()
+    for plan in plans:
+        outcome = run_plan(plan, store, TerminalReporter())
+        total.cells += outcome.cells
+        if not as_json:
+            _print_outcome(plan, outcome, store)
+    if as_json:
+        typer.echo(json.dumps([_cell_json(*cell) for cell in total.cells], indent=1))
+    raise typer.Exit(total.exit_code)
+
+
+def build_requests(
+    *, methods: Sequence[str], datasets: Sequence[str], suite: str | None, seed: str | None, fold: int | None,
+    params: Sequence[str], data: Sequence[str], preset: str | None, protocol: str | None, device: str | None,
+    precision: str | None, references: str | None,
+) -> list[Request]:  # fmt: skip
+    """Return one request for each dataset. Command line > environment > uadbench.toml > suite > defaults.
+
+    Raises:
+        UsageError: if no method is named, or something cannot be read.
+    """
+    from uadbench.benchmark import defaults, load_suite
+    from uadbench.plan import Request
+
+    base = defaults()
+    base["datasets"] = [base.pop("dataset")]
+    if suite:
+        base |= load_suite(suite).values
+
+    def choose(name: str, given: Any) -> Any:
+        return setting("run", name, given, env=f"UADBENCH_{name.upper()}", default=base.get(name))[0]
+
+    chosen = list(methods) or base.get("methods", [])
+    if not chosen:
+        raise UsageError("no method is named: give --method mddpm, or --suite quickstart; see: uadbench methods list")
+    named = references if references is not None else base["references"]
+    extra = [r for r in (_names([named]) if isinstance(named, str) else named) if r != "none"]
+    chosen_preset = str(choose("preset", preset))
+    return [
+        Request(
+            methods=list(dict.fromkeys(chosen)),
+            dataset=name,
+            references=extra,
+            seeds=parse_seeds(str(choose("seed", seed))),
+            fold=int(fold if fold is not None else base.get("fold", 0)),
+            preset=chosen_preset,
+            params=[*base.get("params", []), *params],
+            data=[*base.get("data", []), *data],
+            protocol=str(choose("protocol", protocol)),
+            device=str(choose("device", device) or "auto"),
+            precision=str(choose("precision", precision) or "auto"),
+        )
+        for name in (list(dict.fromkeys(datasets)) or base["datasets"])
+    ]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of "0", "0-2" or "0,5,7".
+
+    Raises:
+        UsageError: for anything else.
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            low, dash, high = part.strip().partition("-")
+            seeds += range(int(low), int(high if dash else low) + 1)
+    except ValueError:
+        raise UsageError(f"--seed {text!r} is not of the form 0, 0-2 or 0,5,7") from None
+    if not seeds:
+        raise UsageError(f"--seed {text!r} names no seed; write the smaller number first, such as 0-2")
+    return list(dict.fromkeys(seeds))
+
+
+def _names(given: Sequence[str] | None) -> list[str]:
+    return [name.strip() for text in given or () for name in text.split(",") if name.strip()]
+
+
+def _cell_json(planned: Any, folder: Any, outcome: str, reason: str) -> dict[str, Any]:
+    metrics = folder.result().as_dict()["metrics"] if outcome in ("done", "kept") else None
+    return {
+        "method": planned.name, "seed": planned.seed, "dataset": planned.cell.dataset if planned.cell else None,
+        "outcome": outcome, "reason": reason, "folder": str(folder.path) if folder else None, "metrics": metrics,
+    }  # fmt: skip
+
+
+def _print_plans(plans: Sequence[Plan], store: Store, as_json: bool) -> None:
+    """Say which cells would run, and how long the same method took before."""
+    rows: list[dict[str, Any]] = []
+    for plan in plans:
+        past = _past_seconds(store)
+        for planned in plan.cells:
+            folder = store.folder(planned.cell) if planned.cell else None
+            state = planned.failure or planned.skip or ("done" if folder and folder.done else "to do")
+            changed = {k: v["value"] for k, v in planned.config.get("method", {}).items() if v["source"] != "default"}
+            rows.append(
+                {
+                    "method": planned.name, "dataset": plan.dataset_name, "seed": planned.seed, "state": state,
+                    "seconds_before": past.get((planned.name, plan.dataset_name)),
+                    "parameters": changed, "folder": str(folder.path) if folder else None,
+                }
+            )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, default=str))
+        return
+    from rich.table import Table
+
+    table = Table("method", "dataset", "seed", "state", "took before", "parameters that are not the default")
+    for row in rows:
+        before = f"{row['seconds_before']:.0f} s" if row["seconds_before"] else "-"
+        words = ", ".join(f"{k}={v}" for k, v in row["parameters"].items())
+        table.add_row(row["method"], row["dataset"], str(row["seed"]), row["state"], before, words)
+    out().print(table)
+    todo = sum(row["state"] == "to do" for row in rows)
+    typer.echo(f"{todo} of {len(rows)} cells to do, on {plans[0].device}, into {store.root}")
+
+
+def _past_seconds(store: Store) -> dict[tuple[str, str], float]:
+    """Return how long the latest finished cell of each (method, dataset) took."""
+    from uadbench.errors import StoreError
+
+    found: dict[tuple[str, str], float] = {}
+    for folder in store.folders():
+        try:
+            if folder.done:
+                cell = folder.cell()
+                found[cell.method, cell.dataset] = sum(folder.read_json("provenance.json")["seconds"].values())
+        except (StoreError, KeyError):
+            continue
+    return found
+
+
+def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
+    """Print the table of this run, where everything is, and what to do next."""
+    from uadbench.leaderboard import make_boards, read_cells
+
+    folders = [f for _, f, state, _ in outcome.cells if f and state in ("done", "kept", "failed", "skipped")]
+    cells, problems = read_cells(folders)
+    typer.echo("")
+    for board in make_boards(cells):
+        print_board(board)
+    for problem in problems:
+        say(f"warning: {problem}")
+    asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept")]
+    for planned, folder, _ in asked:
+        typer.echo(f"{planned.name}, seed {planned.seed}: {folder.path}")
+        if (folder.path / "sheet.png").is_file():
+            typer.echo(f"    picture: {folder.path / 'sheet.png'}")
+    if outcome.exit_code == 130:
+        typer.echo("Interrupted. The same command goes on from here.")
+    elif asked:
+        where = "" if store.root == Path("runs") else f" --out {store.root}"
+        typer.echo(f"Next: uadbench leaderboard --export leaderboard.csv{where}   (all results in {store.root})")

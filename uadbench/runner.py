@@ -1,0 +1,338 @@
+"""Runs a plan: one cell after the other, each resumable, each safe from the failure of the others."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import uadbench
+from uadbench.bank import Bank
+from uadbench.dataset import Role, Subject
+from uadbench.errors import DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
+from uadbench.evaluation import evaluate
+from uadbench.method import Advance, Method, Run, derive_seed
+from uadbench.plan import Plan, Planned
+from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
+from uadbench.store import CellFolder, Store, now
+from uadbench.weights import FILE as FITTED
+from uadbench.weights import count_parameters
+
+SCORED: tuple[Role, ...] = ("val", "test_lesion", "test_healthy", "val_lesion")
+SLICES = 16
+"""Slices that are scored at a time. No score depends on it."""
+
+
+class Reporter(Protocol):
+    """Tells the user what happens."""
+
+    def begin(self, planned: Planned, number: int, total: int) -> None:
+        """A cell is about to run."""
+
+    def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
+        """Open a progress bar."""
+
+    def end(self, planned: Planned, folder: CellFolder | None, outcome: str, reason: str) -> None:
+        """A cell came to an end: "done", "kept" (it was there already), "failed", "skipped" or "interrupted"."""
+
+    def note(self, text: str) -> None:
+        """Say something."""
+
+
+@dataclass
+class Outcome:
+    """What became of a plan: the folder and the outcome of each cell."""
+
+    cells: list[tuple[Planned, CellFolder | None, str, str]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all cells are done or skipped, 1 if one failed, 130 if interrupted."""
+        states = {outcome for _, _, outcome, _ in self.cells}
+        return 130 if "interrupted" in states else 1 if "failed" in states else 0
+
+
+class Stop:
+    """Whether the user asked to stop. The first Ctrl-C or SIGTERM asks, the second one breaks off."""
+
+    def __init__(self) -> None:
+        """Nobody asked yet."""
+        self.asked = False
+
+    def __call__(self) -> bool:
+        """Whether somebody asked."""
+        return self.asked
+
+    @contextmanager
+    def listening(self, note: Callable[[str], None]) -> Iterator[None]:
+        """Catch the signals inside the context, if this is the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: object) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+            note("stopping as soon as the work so far is saved; once more stops at once")
+
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None = None) -> Outcome:
+    """Run all cells of a plan that are not finished yet.
+
+    Raises:
+        DataError: before anything is trained, if a subject of the split cannot be used.
+    """
+    stop = stop or Stop()
+    outcome = Outcome()
+    bank = Bank(plan.dataset, plan.dataset_name, plan.protocol.intensity)
+    checked = False
+    with stop.listening(reporter.note):
+        for number, planned in enumerate(plan.cells, 1):
+            if stop():
+                outcome.cells.append((planned, None, "interrupted", "not begun"))
+                continue
+            folder = store.folder(planned.cell) if planned.cell else None
+            reporter.begin(planned, number, len(plan.cells))
+            if folder and folder.done:
+                state, reason = "kept", ""
+            else:
+                runnable = folder and not planned.skip and not planned.failure
+                if runnable and not checked:
+                    subjects = list(plan.split.items())
+                    with reporter.bar("data", len(subjects)) as advance:
+                        bank.check(plan.split, each_subject=lambda: advance(1))
+                    checked = True
+                state, reason = _one(plan, planned, folder, bank, reporter, stop)
+            outcome.cells.append((planned, folder, state, reason))
+            reporter.end(planned, folder, state, reason)
+    return outcome
+
+
+def _one(
+    plan: Plan, planned: Planned, folder: CellFolder | None, bank: Bank, reporter: Reporter, stop: Stop
+) -> tuple[str, str]:
+    """Run one cell and return its outcome and the reason for it."""
+    if folder is None or planned.cell is None or planned.method is None:
+        return "failed", planned.failure or "it could not be loaded"
+    try:
+        with folder.locked():
+            if folder.done:  # Another process finished it while this one waited.
+                return "kept", ""
+            folder.create(planned.cell, planned.config)
+            if planned.skip or planned.failure:
+                state = "skipped" if planned.skip else "failed"
+                reason = planned.skip or planned.failure or ""
+                folder.set_status("skipped" if planned.skip else "failed", reason=reason)
+                return state, reason
+            return _run(plan, planned, folder, bank, reporter, stop)
+    except StoreError as error:
+        return "failed", str(error)
+
+
+def _run(
+    plan: Plan, planned: Planned, folder: CellFolder, bank: Bank, reporter: Reporter, stop: Stop
+) -> tuple[str, str]:
+    folder.set_status("running")
+    try:
+        CellRun(plan, planned, folder, bank, reporter, stop).go()
+    except (Interrupted, KeyboardInterrupt) as error:
+        reason = str(error) or "stopped at once"
+        stop.asked = True
+        folder.set_status("interrupted", reason=reason)
+        return "interrupted", reason
+    except Incompatible as error:
+        folder.set_status("skipped", reason=str(error))
+        return "skipped", str(error)
+    except DataError:
+        folder.set_status("failed", reason="a data error; see the message of the command")
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, UADBenchError) else f"{type(error).__name__}: {error}"
+        kind = "degenerate_scores" if isinstance(error, DegenerateScores) else type(error).__name__
+        folder.log(traceback.format_exc())
+        folder.set_status("failed", reason=reason, error=kind)
+        return "failed", reason
+    folder.set_status("done", reason=planned.unranked or "")
+    return "done", ""
+
+
+class CellRun:
+    """The phases of one cell."""
+
+    def __init__(
+        self, plan: Plan, planned: Planned, folder: CellFolder, bank: Bank, reporter: Reporter, stop: Stop
+    ) -> None:
+        """Prepare a fresh method; nothing runs yet."""
+        assert planned.method is not None
+        assert planned.cell is not None
+        self.plan, self.folder, self.bank, self.reporter, self.stop = plan, folder, bank, reporter, stop
+        self.cell = planned.cell
+        self.planned = planned
+        self.method: Method = replace(planned.method)
+        folder.checkpoint.mkdir(parents=True, exist_ok=True)
+        self.run = Run(
+            device=plan.device,
+            seed=derive_seed(planned.cell.seed, "run"),
+            precision=planned.cell.precision,  # type: ignore[arg-type]
+            folder=folder.checkpoint,
+            bar=reporter.bar,
+            should_stop=stop,
+        )
+        self.seconds: dict[str, float] = {}
+        self.memory = PeakMemory()
+
+    def go(self) -> None:
+        """Fit, score, evaluate and draw; what an earlier attempt finished is used again."""
+        began = now()
+        with self.memory.watch(self.plan.device):
+            with self._timed("fit"):
+                self._fit()
+            with self._timed("score"):
+                self._score()
+        with self._timed("evaluate"):
+            rows, result = self._evaluate()
+        with self._timed("sheet"):
+            self._draw(rows)
+        self.folder.write_json("provenance.json", self._provenance(began))
+        self.folder.write_json("metrics.json", result)
+
+    def _fit(self) -> None:
+        """Load what an earlier attempt learned, or learn."""
+        if (self.folder.checkpoint / FITTED).is_file():
+            self.method.load(self.folder.checkpoint)
+            facts = self.folder.checkpoint / "fit.json"
+            self.run.record |= self.folder.read_json("checkpoint/fit.json") if facts.is_file() else {}
+            self.run.record["fitted"] = "in an earlier attempt"
+            return
+        at_least = self.plan.protocol.train_foreground
+        healthy = self._images(self.plan.split.train, "train", at_least)
+        val = self._images(self.plan.split.val, "val", at_least)
+        self.run.record |= {
+            "train_images": len(healthy),
+            "val_images": len(val),
+            "train_subjects": len(self.plan.split.train),
+        }
+        before = dict(vars(self.method))
+        began = time.perf_counter()
+        if self.method.fit(healthy, val=val, run=self.run) is not self.method:
+            raise UADBenchError(f"{self.cell.method}.fit() must return self")
+        changed = [k for k in before if not k.endswith("_") and vars(self.method).get(k) is not before[k]]
+        if changed:
+            raise UADBenchError(f"{self.cell.method}.fit() changed its hyper-parameters {', '.join(changed)}")
+        self.run.record.setdefault("train_seconds", time.perf_counter() - began)
+        self.run.record["parameters"] = count_parameters(self.method)
+        self.folder.write_json("checkpoint/fit.json", self.run.record)
+        self.method.save(self.folder.checkpoint)
+        (self.folder.checkpoint / "training.pt").unlink(missing_ok=True)
+
+    def _images(self, subjects: tuple[Subject, ...], name: str, at_least: float) -> Any:
+        from uadbench.volumes import HealthyImages, to_planes
+
+        planes = [to_planes(*self.bank.unlabelled(s), self.method, at_least=at_least) for s in subjects]
+        return HealthyImages(planes, seed=derive_seed(self.cell.seed, name))
+
+    def _score(self) -> None:
+        """Store the map of every subject that has none yet."""
+        from uadbench.volumes import score_volume, slice_scores
+
+        subjects = [(role, s) for role in SCORED for s in getattr(self.plan.split, role)]
+        rows: list[dict[str, Any]] = []
+        seconds, scored, done = 0.0, 0, 0
+        with self.reporter.bar("score", len(subjects)) as advance:
+            for role, subject in subjects:
+                volume, image = self.bank.unlabelled(subject)
+                try:
+                    anomaly_map, own = self.folder.read_map(subject.key)
+                except StoreError:  # Not there yet, or cut short by a crash.
+                    if self.stop():
+                        raise Interrupted(f"stopped after {done} maps, which are kept") from None
+                    began = time.perf_counter()
+                    anomaly_map, own = score_volume(
+                        self.method, volume, image, seed=self.cell.seed, device=self.plan.device, batch_size=SLICES
+                    )
+                    seconds += time.perf_counter() - began
+                    scored += 1
+                    self.folder.write_map(subject.key, anomaly_map, own)
+                done += 1
+                rows += [{"subject": subject.key, "role": role, **r} for r in slice_scores(volume, anomaly_map, own)]
+                advance(1)
+        if scored:
+            self.run.record["score_seconds_per_volume"] = seconds / scored
+        self.folder.write_table("scores.csv", rows)
+
+    def _evaluate(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        split = self.plan.split
+        total = len(split.val) + len(split.test_lesion) + len(split.test_healthy)
+        with self.reporter.bar("evaluate", total) as advance:
+            evaluation = evaluate(
+                self.folder, self.bank.load, split, self.plan.protocol, each_subject=lambda: advance(1)
+            )
+        self.folder.write_table("subjects.csv", evaluation.subjects)
+        self.folder.write_arrays("bootstrap.npz", evaluation.draws)
+        return evaluation.subjects, evaluation.result.as_dict()
+
+    def _draw(self, rows: list[dict[str, Any]]) -> None:
+        from uadbench.sheet import draw_sheet
+
+        draw_sheet(self.folder, self.method, self.bank, self.plan, self.cell, rows)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[phase] = time.perf_counter() - began
+
+    def _provenance(self, began: str) -> dict[str, Any]:
+        source = Path(__import__("sys").modules[type(self.method).__module__].__file__ or "")
+        return {
+            "began": began,
+            "ended": now(),
+            "seconds": self.seconds,
+            "fit": self.run.record,
+            "peak_memory_mib": self.memory.process_mib,
+            "peak_gpu_memory_mib": self.memory.gpu_mib,
+            "seed": self.cell.seed,
+            "precision": self.cell.precision,
+            "unranked": self.planned.unranked,
+            "family": self.method.family,
+            "transductive": self.method.transductive,
+            "note": self.plan.dataset.card.note,
+            "command": command_line(),
+            "versions": versions(),
+            "uadbench": commit(Path(uadbench.__file__)),
+            "method_source": {"file": source.name, **commit(source)},
+            "machine": machine(self.plan.device),
+        }
+
+
+def silent() -> Reporter:
+    """Return a reporter that says nothing, for notebooks and tests."""
+    return _Silent()
+
+
+class _Silent:
+    def begin(self, planned: Planned, number: int, total: int) -> None:
+        pass
+
+    def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
+        return nullcontext(lambda n=1, **info: None)
+
+    def end(self, planned: Planned, folder: CellFolder | None, outcome: str, reason: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass

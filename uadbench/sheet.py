@@ -1,0 +1,144 @@
+"""The picture at the end of a run: image, reconstruction and map of the best, the median and the worst subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uadbench.arrays import BoolArray, FloatArray
+from uadbench.bank import Bank
+from uadbench.dataset import Subject
+from uadbench.metrics import get_metric
+from uadbench.postprocess import postprocess
+
+if TYPE_CHECKING:
+    from uadbench.method import Method
+    from uadbench.plan import Plan
+    from uadbench.result import Cell
+    from uadbench.store import CellFolder
+
+NAME = "sheet.png"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One row of the sheet: a slice (H, W) of a subject, ready to be drawn with its first row on top."""
+
+    title: str
+    image: FloatArray
+    reconstruction: FloatArray | None
+    anomaly_map: FloatArray
+    lesion: BoolArray
+
+
+def draw_sheet(
+    folder: CellFolder, method: Method, bank: Bank, plan: Plan, cell: Cell, rows: list[dict[str, Any]]
+) -> Path | None:
+    """Draw best, median and worst lesion subject by the ranking metric, each in the slice with most lesion.
+
+    Returns:
+        The path of the PNG, or None if no subject has a value.
+    """
+    metric = get_metric(plan.protocol.rank_by)
+    ranked = [r for r in rows if r["role"] == "test_lesion" and np.isfinite(r.get(metric.name, np.nan))]
+    ranked.sort(key=lambda r: r[metric.name], reverse=metric.higher_is_better)
+    if not ranked:
+        return None
+    by_key = {s.key: s for s in plan.split.test_lesion}
+    chosen = [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]
+    if len(ranked) < 3:
+        chosen = [("", row) for row in ranked]
+    panels = []
+    for word, row in chosen:
+        kind = row.get("group:lesion_kind")
+        words = [word, row["subject"], str(kind) if kind else "", f"{metric.title} {row[metric.name]:.3f}"]
+        words.append(f"Dice {row['dice']:.3f}" if np.isfinite(row.get("dice", np.nan)) else "")
+        panels.append(
+            _panel("\n".join(w for w in words if w), by_key[row["subject"]], folder, method, bank, plan, cell)
+        )
+    title = f"{cell.method} on {cell.dataset}, seed {cell.seed}, {cell.protocol['name']}"
+    _draw(panels, title, plan.dataset.card.note, folder.path / NAME)
+    return folder.path / NAME
+
+
+def _panel(
+    title: str, subject: Subject, folder: CellFolder, method: Method, bank: Bank, plan: Plan, cell: Cell
+) -> Panel:
+    volume, image = bank.get(subject)
+    assert volume.lesion is not None
+    index = int(volume.lesion.sum(axis=(1, 2)).argmax())
+    anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, plan.protocol.postprocess)
+    restored = _reconstruct(method, bank, subject, index, cell.seed, plan.device)
+    # A volume's rows run from back to front; a picture of it has the front on top.
+    flip = slice(None, None, -1) if plan.dataset.card.orientation == "volume" else slice(None)
+    rest = None if restored is None else restored[flip]
+    return Panel(title, image[0, index, flip], rest, anomaly_map[index, flip], volume.lesion[index, flip])
+
+
+def _reconstruct(method: Method, bank: Bank, subject: Subject, index: int, seed: int, device: str) -> FloatArray | None:
+    """Return the first channel of the reconstruction of one slice, (H, W), or None if the method has none."""
+    import torch
+
+    from uadbench.method import Batch, derive_seed
+    from uadbench.volumes import to_planes
+
+    if method.ndim == 3:
+        return None
+    volume, image = bank.unlabelled(subject)
+    planes = to_planes(volume, image, method)
+    at = planes.index.index(index)
+    seeds = torch.tensor([derive_seed(seed, subject.key, index, 0)], dtype=torch.int64)
+    foreground = None if planes.foreground is None else planes.foreground[at : at + 1]
+    with torch.no_grad():
+        restored = method.reconstruct(Batch(planes.image[at : at + 1], foreground, seeds).to(device))
+    if restored is None:
+        return None
+    out: FloatArray = planes.grid.up(restored[:, 0].float().cpu())[0].numpy()
+    return np.where(volume.foreground[index], out, 0.0) if volume.foreground is not None else out
+
+
+def _draw(panels: list[Panel], title: str, note: str, path: Path) -> None:
+    """Draw with one intensity scale and one scale of scores for all rows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = [
+        "image",
+        *(["reconstruction"] if panels[0].reconstruction is not None else []),
+        "anomaly map",
+        "map and lesion",
+    ]
+    height, width = panels[0].image.shape
+    figure = Figure(figsize=(2.5 * len(columns) + 1.2, 2.5 * len(panels) * height / width + 0.9), layout="constrained")
+    axes = figure.subplots(len(panels), len(columns), squeeze=False)
+    maps = np.stack([p.anomaly_map for p in panels])
+    bottom, top = min(0.0, float(maps.min())), float(np.quantile(maps, 0.999))
+    for row, panel in zip(axes, panels, strict=True):
+        drawn = {"image": panel.image, "reconstruction": panel.reconstruction}
+        for axis, column in zip(row, columns, strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if column in drawn:
+                axis.imshow(drawn[column], cmap="gray", vmin=0.0, vmax=1.1)
+            else:
+                shown = axis.imshow(panel.anomaly_map, cmap="inferno", vmin=bottom, vmax=top)
+            if column in ("image", "map and lesion") and panel.lesion.any():
+                axis.contour(panel.lesion, levels=[0.5], colors="#00d5ff", linewidths=0.9)
+        row[0].set_ylabel(panel.title, rotation=0, ha="right", va="center", fontsize=8)
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(column, fontsize=9)
+    bar = figure.colorbar(shown, ax=axes[:, -1], shrink=0.6, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("anomaly score", fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    if note:
+        figure.supxlabel(note, fontsize=7, color="#555555")
+    FigureCanvasAgg(figure)
+    temporary = path.with_name(f".{path.name}.part.png")
+    figure.savefig(temporary, dpi=110)
+    temporary.replace(path)

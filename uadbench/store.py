@@ -1,0 +1,300 @@
+"""The store: one folder a cell, plain files, no server. What is read as complete is complete.
+
+    <root>/<dataset>/<method>/seed<s>-fold<f>-<id>/
+        cell.json         identity, written first
+        status.json       queued | running | done | failed | skipped | interrupted, written last when done
+        config.json       every parameter with its origin
+        provenance.json   versions, commit, device, seeds, seconds, memory
+        scores.csv        one row a slice
+        subjects.csv      one row a subject, with its metrics
+        metrics.json      the result under the protocol
+        bootstrap.npz     draws of every metric
+        maps/             raw anomaly maps, float16
+        checkpoint/       weights, training state, loss history
+        log.txt           what went wrong
+
+Every file is written under a temporary name, flushed to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadbench.errors import StoreError
+from uadbench.identity import digest
+from uadbench.lock import held, hold
+from uadbench.result import Cell, Result, State, _plain
+
+if TYPE_CHECKING:
+    from uadbench.arrays import FloatArray
+
+PART = ".part"
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def file_name(key: str) -> str:
+    """Return a name for `key` that every file system takes, different for different keys."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", key)
+    return key if safe == key and not key.startswith(".") else f"{safe.lstrip('.')}-{digest(key)[:6]}"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before.
+
+    Raises:
+        StoreError: if the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make the folder writable"
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}; {remedy} and give the same command again, what is "
+            "finished is kept"
+        ) from error
+
+
+class CellFolder:
+    """One cell on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Refer to the folder `path`, which need not exist yet."""
+        self.path = path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder that belongs to the method."""
+        return self.path / "checkpoint"
+
+    def create(self, cell: Cell, config: Mapping[str, Any]) -> None:
+        """Write the identity and the configuration."""
+        self.write_json("cell.json", {"id": cell.id, **asdict(cell)})
+        self.write_json("config.json", config)
+
+    def cell(self) -> Cell:
+        """Read the identity.
+
+        Raises:
+            StoreError: if the file is missing or damaged.
+        """
+        data = self.read_json("cell.json")
+        data.pop("id", None)
+        try:
+            return Cell(**data)
+        except TypeError as error:
+            raise StoreError(f"{self.path / 'cell.json'} is not of this version of uadbench: {error}") from error
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write a JSON file."""
+        write_atomic(self.path / name, json.dumps(_plain(data), indent=1, default=str).encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file.
+
+        Raises:
+            StoreError: if it is missing or damaged.
+        """
+        path = self.path / name
+        try:
+            data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StoreError(f"{path} does not exist") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{path} is damaged ({error}); remove the cell with: uadbench runs rm {self.path.name}"
+            ) from error
+        return data
+
+    def set_status(self, state: State, **facts: Any) -> None:
+        """Write the state, with `reason` and other facts."""
+        before = self.status()
+        started = {"started": now()} if state == "running" else {}
+        attempts = before.get("attempts", 0) + (state == "running")
+        kept = {"started": before.get("started")} | started
+        self.write_json("status.json", {"state": state, **facts, **kept, "changed": now(), "attempts": attempts})
+
+    def status(self) -> dict[str, Any]:
+        """Read the state; {} if there is none yet or it is unreadable."""
+        try:
+            return self.read_json("status.json")
+        except StoreError:
+            return {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the cell is complete: its status says so and its results are there."""
+        return self.status().get("state") == "done" and all(
+            (self.path / name).is_file() for name in ("cell.json", "metrics.json", "subjects.csv", "provenance.json")
+        )
+
+    def result(self) -> Result:
+        """Read the numbers.
+
+        Raises:
+            StoreError: if they are missing or damaged.
+        """
+        try:
+            return Result.from_dict(self.read_json("metrics.json"))
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{self.path / 'metrics.json'} is damaged ({error!r}); evaluate the cell again") from error
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows as CSV. Numbers keep all their digits; what is not known is left empty."""
+        import csv
+
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: "" if v is None or v != v else v for k, v in row.items()} for row in rows)
+        write_atomic(self.path / name, text.getvalue().encode())
+
+    def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Write arrays as a compressed .npz."""
+        import numpy as np
+
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for key, value in arrays.items():
+                member = io.BytesIO()
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+                # A fixed date: the same content gives the same bytes.
+                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, 1)
+        write_atomic(self.path / name, buffer.getvalue())
+
+    def read_arrays(self, name: str) -> dict[str, Any]:
+        """Read an .npz.
+
+        Raises:
+            StoreError: if it is missing, truncated or damaged.
+        """
+        import numpy as np
+
+        path = self.path / name
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except FileNotFoundError:
+            raise StoreError(f"{path} does not exist; give the run command again to make it") from None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{path} is damaged ({error}); remove it and give the run command again") from error
+
+    def map_path(self, key: str) -> Path:
+        """Return where the map of subject `key` lies."""
+        return self.path / "maps" / f"{file_name(key)}.npz"
+
+    def write_map(self, key: str, anomaly_map: FloatArray, own: Mapping[int, float]) -> None:
+        """Store a map (D, H, W) as float16 times a power of two, so that no range of scores is lost.
+
+        `own` holds the scores that the method itself gave to slices, if it gives any.
+        """
+        import numpy as np
+
+        largest = float(np.abs(anomaly_map).max())
+        exponent = 0
+        if largest > 0 and not 2.0**-4 <= largest <= 2.0**15:
+            exponent = int(np.frexp(largest)[1]) - 15
+        half = np.ldexp(anomaly_map, -exponent).astype(np.float16)
+        scores = {"own_slice": np.array(list(own), np.int32), "own_score": np.array(list(own.values()), np.float64)}
+        self.write_arrays(f"maps/{file_name(key)}.npz", {"map": half, "exponent": np.int32(exponent), **scores})
+
+    def read_map(self, key: str) -> tuple[FloatArray, dict[int, float]]:
+        """Read a map (D, H, W), float32, and the method's own scores by slice.
+
+        Raises:
+            StoreError: if it is missing or damaged.
+        """
+        import numpy as np
+
+        arrays = self.read_arrays(f"maps/{file_name(key)}.npz")
+        try:
+            anomaly_map = np.ldexp(arrays["map"].astype(np.float32), int(arrays["exponent"]))
+            own = dict(zip(arrays["own_slice"].tolist(), arrays["own_score"].tolist(), strict=True))
+        except KeyError as error:
+            raise StoreError(f"{self.map_path(key)} is damaged (no {error}); remove it and run again") from error
+        return anomaly_map, own
+
+    def log(self, text: str) -> None:
+        """Append to the log."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{now()} {text.rstrip()}\n")
+
+    def is_held(self) -> bool:
+        """Whether a living process is at work in the cell."""
+        return held(self.path / "lock")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the cell, and remove what a killed one left half-written.
+
+        Raises:
+            StoreError: if another process is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with hold(self.path / "lock"):
+            for leftover in self.path.rglob(f"*{PART}"):
+                leftover.unlink(missing_ok=True)
+            yield
+
+    def remove(self) -> None:
+        """Delete the cell and empty parent folders."""
+        with self.locked():
+            shutil.rmtree(self.path)
+        for parent in (self.path.parent, self.path.parent.parent):
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+class Store:
+    """All cells below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Refer to the folder `root`, which need not exist yet."""
+        self.root = root
+
+    def folder(self, cell: Cell) -> CellFolder:
+        """Return the folder of a cell.
+
+        Raises:
+            StoreError: if another cell has the same short hash.
+        """
+        folder = CellFolder(self.root / cell.place)
+        if (folder.path / "cell.json").is_file() and folder.cell().id != cell.id:
+            raise StoreError(f"{folder.path} holds another cell; remove it or give another --out")
+        return folder
+
+    def folders(self) -> list[CellFolder]:
+        """Return all cells, in the order of their names."""
+        return [CellFolder(path.parent) for path in sorted(self.root.glob("*/*/*/cell.json"))]
+
+    def find(self, word: str) -> list[CellFolder]:
+        """Return the cells whose place ends with, or whose id begins with, `word`."""
+        exact = [
+            f for f in self.folders() if str(f.path.relative_to(self.root)) == word.strip("/") or f.path.name == word
+        ]
+        return exact or [f for f in self.folders() if f.cell().id.startswith(word)]

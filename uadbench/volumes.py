@@ -1,0 +1,258 @@
+"""From volumes to the images a method sees, and from its maps back to the volume's own grid.
+
+Normalising, slicing, resizing and masking are done here once, for all methods alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from uadbench.arrays import BoolArray, FloatArray
+from uadbench.dataset import Volume
+from uadbench.errors import DataError, DegenerateScores, Incompatible
+from uadbench.method import Batch, Method, derive_seed
+from uadbench.protocol import Intensity
+
+
+def normalise(volume: Volume, rule: Intensity) -> FloatArray:
+    """Return the image (C, D, H, W) as float32 with healthy tissue in about 0..1 and the background exactly 0.
+
+    Percentiles are taken over the foreground of the whole volume, for each channel. Where no foreground is known they
+    are taken over the whole image.
+
+    Raises:
+        DataError: if a channel has one value only.
+    """
+    out = np.zeros(volume.image.shape, np.float32)
+    inside = volume.foreground if volume.foreground is not None else np.ones(volume.grid, bool)
+    for c, channel in enumerate(volume.image):
+        tissue = channel[inside]
+        low, high = np.percentile(tissue, [rule.low, rule.high])
+        if not high > low:
+            raise DataError(
+                f"{volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground"
+            )
+        scaled = (tissue - low) / (high - low)
+        out[c][inside] = np.clip(scaled, 0.0, 1.0 if rule.clip_high else None)
+    return out
+
+
+@dataclass(frozen=True)
+class WorkingGrid:
+    """The size at which a method sees slices of a given native size.
+
+    Attributes:
+        native: (H, W) of the volume.
+        working: (h, w) after resizing so that the longer side is `image_size`; the same as native without resizing.
+    """
+
+    native: tuple[int, int]
+    working: tuple[int, int]
+
+    @classmethod
+    def of(cls, native: tuple[int, int], image_size: int | None) -> WorkingGrid:
+        """Return the grid for slices of `native` size and a method's `image_size`."""
+        if image_size is None or image_size == max(native):
+            return cls(native, native)
+        scale = image_size / max(native)
+        h, w = (max(1, round(side * scale)) for side in native)
+        return cls(native, (h, w))
+
+    def down(self, image: Tensor) -> Tensor:
+        """Resize images (N, C, H, W) to the working size, smoothed against aliasing."""
+        if self.native == self.working:
+            return image
+        return functional.interpolate(image, self.working, mode="bilinear", antialias=True, align_corners=False)
+
+    def down_mask(self, mask: Tensor) -> Tensor:
+        """Resize masks bool (N, H, W); True where at least half of the area is."""
+        return self.down(mask[:, None].float())[:, 0] >= 0.5
+
+    def up(self, anomaly_map: Tensor) -> Tensor:
+        """Resize maps (N, h, w) back to the native size."""
+        if self.native == self.working:
+            return anomaly_map
+        return functional.interpolate(anomaly_map[:, None], self.native, mode="bilinear", align_corners=False)[:, 0]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The slices of one volume at a method's working size, or the whole volume as one image.
+
+    Attributes:
+        image: float32 (N, C, h, w), or (1, C, D, h, w) for methods with `ndim = 3`.
+        foreground: bool (N, h, w) or (1, D, h, w); None if not known.
+        index: which slices they are, (N,); all of them for `ndim = 3`.
+        grid: native and working size.
+        subject: the subject's key.
+    """
+
+    image: Tensor
+    foreground: Tensor | None
+    index: tuple[int, ...]
+    grid: WorkingGrid
+    subject: str
+
+
+def to_planes(volume: Volume, image: FloatArray, method: Method, *, at_least: float = 0.0) -> Planes:
+    """Cut a normalised volume into what `method` sees.
+
+    Args:
+        volume: for its foreground.
+        image: the normalised image (C, D, H, W).
+        method: for `ndim` and `image_size`.
+        at_least: leave out slices whose foreground is smaller than this share of the fullest slice's. Slices without
+            any foreground are always left out.
+    """
+    if volume.foreground is None:
+        chosen = np.arange(volume.grid[0])
+    else:
+        area = volume.foreground.sum(axis=(1, 2))
+        chosen = np.flatnonzero((area > 0) & (area >= at_least * area.max()))
+    grid = WorkingGrid.of(volume.grid[1:], method.image_size)
+    if method.ndim == 3:
+        chosen = np.arange(volume.grid[0])
+    planes = grid.down(torch.from_numpy(np.ascontiguousarray(image[:, chosen].swapaxes(0, 1))))
+    mask = None
+    if volume.foreground is not None:
+        mask = grid.down_mask(torch.from_numpy(volume.foreground[chosen]))
+    if method.ndim == 3:
+        planes = planes.transpose(0, 1)[None].contiguous()
+        mask = None if mask is None else mask[None]
+    return Planes(planes, mask, tuple(int(i) for i in chosen), grid, volume.subject)
+
+
+class HealthyImages:
+    """The healthy images of one split, as `Method.fit` gets them (see `uadbench.method.Images`)."""
+
+    def __init__(self, planes: Sequence[Planes], *, seed: int) -> None:
+        """Keep the images of all volumes in memory; slices of different sizes are padded with zeros to one size."""
+        self._seed = seed
+        self._keys = [(p.subject, i) for p in planes for i in (p.index if p.image.ndim == 4 else (-1,))]
+        slices = [p for p in planes if p.image.ndim == 4]
+        size = tuple(max((p.image.shape[axis] for p in slices), default=0) for axis in (-2, -1))
+        self._image = [x for p in planes for x in (_pad(p.image, size) if p.image.ndim == 4 else p.image)]
+        masks = [(p.foreground, p.image.ndim) for p in planes if p.foreground is not None]
+        self._foreground = None
+        if len(masks) == len(planes):
+            self._foreground = [x for mask, ndim in masks for x in (_pad(mask, size) if ndim == 4 else mask)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, h, w), or (C, D, h, w) of the first volume."""
+        return tuple(self._image[0].shape) if self._image else ()
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._keys)
+
+    def batch(self, index: Sequence[int], *, draw: int = 0) -> Batch:
+        """Return the images `index`; another `draw` gives the same image another seed.
+
+        Raises:
+            Incompatible: for volumes that do not lie on one grid.
+        """
+        seeds = [derive_seed(self._seed, *self._keys[i], draw) for i in index]
+        try:
+            image = torch.stack([self._image[i] for i in index])
+            foreground = None if self._foreground is None else torch.stack([self._foreground[i] for i in index])
+        except RuntimeError:
+            raise Incompatible("needs volumes on one grid, and the grids of these differ") from None
+        return Batch(image, foreground, torch.tensor(seeds, dtype=torch.int64))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all images in order."""
+        for start in range(0, len(self), size):
+            yield self.batch(range(start, min(start + size, len(self))))
+
+
+def _pad(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    return functional.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
+def score_volume(
+    method: Method,
+    volume: Volume,
+    image: FloatArray,
+    *,
+    seed: int,
+    device: str,
+    batch_size: int,
+    each_batch: Callable[[int], None] = lambda n: None,
+) -> tuple[FloatArray, dict[int, float]]:
+    """Return the anomaly map of one volume on its own grid, zero outside the foreground.
+
+    Args:
+        method: fitted.
+        volume: without labels.
+        image: its normalised image (C, D, H, W).
+        seed: of the run; the seed of each slice follows from it, the subject and the slice.
+        device: where to compute.
+        batch_size: slices at a time; it does not change the result.
+        each_batch: called with the number of slices after every batch.
+
+    Returns:
+        float32 (D, H, W), and the method's own score by slice if it gives one (slice -1 for the whole volume).
+
+    Raises:
+        DegenerateScores: if a value inside the foreground is NaN or infinite, or the shape is wrong.
+    """
+    planes = to_planes(volume, image, method)
+    out = np.zeros(volume.grid, np.float32)
+    image_scores: dict[int, float] = {}
+    keys = [-1] if method.ndim == 3 else list(planes.index)
+    for start in range(0, len(planes.image), batch_size):
+        part = slice(start, start + batch_size)
+        seeds = torch.tensor([derive_seed(seed, volume.subject, key, 0) for key in keys[part]], dtype=torch.int64)
+        foreground = None if planes.foreground is None else planes.foreground[part]
+        batch = Batch(planes.image[part], foreground, seeds).to(device)
+        with torch.no_grad():
+            anomaly_map = torch.as_tensor(method.score(batch)).float().cpu()
+            own = method.image_score(batch)
+        expected = (len(batch), *planes.image.shape[2:])
+        if tuple(anomaly_map.shape) != expected:
+            raise DegenerateScores(f"score() returned the shape {tuple(anomaly_map.shape)}; expected {expected}")
+        if method.ndim == 3:
+            out[:] = planes.grid.up(anomaly_map[0]).numpy()
+        else:
+            out[list(planes.index[part])] = planes.grid.up(anomaly_map).numpy()
+        if own is not None:
+            image_scores.update(zip(keys[part], own.float().cpu().tolist(), strict=True))
+        each_batch(len(batch))
+    if volume.foreground is not None:
+        out[~volume.foreground] = 0.0
+    if not np.isfinite(out).all():
+        bad = int(out.size - np.isfinite(out).sum())
+        raise DegenerateScores(f"{bad} of {out.size} scores of {volume.subject} are NaN or infinite")
+    return out, image_scores
+
+
+def inside(volume: Volume) -> BoolArray:
+    """Return where metrics look, bool (D, H, W): the foreground without the ignored voxels."""
+    where = np.ones(volume.grid, bool) if volume.foreground is None else volume.foreground
+    return where if volume.ignore is None else where & ~volume.ignore
+
+
+def slice_scores(volume: Volume, anomaly_map: FloatArray, own: dict[int, float]) -> list[dict[str, float | int | None]]:
+    """Return one row for each slice with foreground: mean and maximum of its map, and the method's own score if any."""
+    where = inside(volume)
+    rows: list[dict[str, float | int | None]] = []
+    for index in np.flatnonzero(where.any(axis=(1, 2))):
+        values = anomaly_map[index][where[index]]
+        rows.append(
+            {
+                "slice": int(index),
+                "voxels": len(values),
+                "mean": float(values.mean()),
+                "max": float(values.max()),
+                "method_score": own.get(int(index), own.get(-1)),
+            }
+        )
+    return rows
