@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadbench.datasets import _phantom_fields as fields
+import uadbench.datasets._phantom_fields as fields
 from uadbench.datasets._phantom_fields import MIDDLE
 from uadbench.datasets._phantom_recipe import AGES
 from uadbench.datasets._phantom_template import Template, load_template

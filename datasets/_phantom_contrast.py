@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadbench.datasets import _phantom_fields as fields
+import uadbench.datasets._phantom_fields as fields
 from uadbench.datasets._phantom_recipe import Contrast, Scanner
 from uadbench.datasets._phantom_tissue import Tissue
 

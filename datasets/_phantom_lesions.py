@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadbench.datasets import _phantom_fields as fields
+import uadbench.datasets._phantom_fields as fields
 from uadbench.datasets._phantom_anatomy import Person, Push, brain_nodes
 from uadbench.datasets._phantom_recipe import Contrast, Kind
 from uadbench.datasets._phantom_template import Template

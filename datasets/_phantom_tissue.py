@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadbench.datasets import _phantom_fields as fields
+import uadbench.datasets._phantom_fields as fields
 from uadbench.datasets._phantom_anatomy import FOLD_MM, SEMI_AXES, Person, Push, brain_nodes, home_of
 from uadbench.datasets._phantom_fields import MIDDLE
 from uadbench.datasets._phantom_recipe import CENTRE, FIELD

@@ -13,8 +13,11 @@ VERBS = {
     "metrics", "volumes", "thresholds", "postprocess", "bank", "evaluation", "nets", "noise", "features", "diffusion",
     "training", "weights", "guard", "lock", "store", "provenance",
 }  # fmt: skip
-CATALOGUE = {"registry", "contract", "scaffold", "benchmark", "leaderboard", "export"}
-RUNNING = {"plan", "sheet", "runner", "api"}
+CATALOGUE = {
+    "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
+    "export",
+}  # fmt: skip
+RUNNING = {"plan", "sheet", "reporter", "runner", "api"}
 LAYERS = [NOUNS, VERBS, CATALOGUE, RUNNING, {"cli"}]
 
 MAY = {

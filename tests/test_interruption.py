@@ -163,7 +163,8 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_taken_as_whole(
     from uadbench import store
     from uadbench.plan import Request, make_plan
     from uadbench.registry import Registry
-    from uadbench.runner import run_plan, silent
+    from uadbench.reporter import silent
+    from uadbench.runner import run_plan
 
     write = store.write_atomic
 

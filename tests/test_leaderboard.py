@@ -12,12 +12,14 @@ from conftest import PLUGINS
 
 from uadbench.errors import UsageError
 from uadbench.export import COLUMNS, LONG_COLUMNS, export, long, wide
-from uadbench.leaderboard import Board, group_values, make_boards, read_cells
+from uadbench.leaderboard import Board, make_boards
 from uadbench.metrics import METRICS
 from uadbench.metrics.bootstrap import interval, mean_draws
 from uadbench.plan import Request, make_plan
 from uadbench.registry import Registry
-from uadbench.runner import run_plan, silent
+from uadbench.reporter import silent
+from uadbench.rows import group_values, read_cells
+from uadbench.runner import run_plan
 from uadbench.store import Store
 
 

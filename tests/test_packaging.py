@@ -81,6 +81,8 @@ def fresh(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Only directories of packages, no .pth files: an editable install of this checkout must not be seen.
     here = [p for p in sys.path if p.endswith("site-packages")]
     (site / "borrowed.pth").write_text("\n".join(here) + "\n")
+    # Python 3.11 and older put an old setuptools there, which would win over this environment's.
+    run(python, "-m", "pip", "uninstall", "-q", "-y", "setuptools", cwd=folder)
     run(python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", next(built.glob("*.whl")), cwd=folder)
     return python
 

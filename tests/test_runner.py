@@ -20,7 +20,8 @@ from uadbench.metrics import METRICS
 from uadbench.plan import Plan, Request, make_plan
 from uadbench.postprocess import postprocess
 from uadbench.registry import Registry
-from uadbench.runner import Outcome, Stop, run_plan, silent
+from uadbench.reporter import Stop, silent
+from uadbench.runner import Outcome, run_plan
 from uadbench.store import CellFolder, Store
 
 BLOBS, MEAN = PLUGINS / "blobs.py", PLUGINS / "mean_distance.py"
@@ -381,7 +382,15 @@ def test_methods_without_networks_are_recorded_as_fp32() -> None:
 def test_the_python_interface_gives_the_same_table(tmp_path: Path) -> None:
     import uadbench as ub
 
-    table = ub.run("mean_distance", dataset="blobs", out=tmp_path, plugins=[BLOBS, MEAN], references=["random"])
+    table = ub.run(
+        "mean_distance",
+        dataset="blobs",
+        out=tmp_path,
+        plugins=[BLOBS, MEAN],
+        references=["random"],
+        params={"mean_distance.factor": 2},
+    )
+    assert '"factor": 2' in table["method_params"][0]
     assert list(table["method"]) == ["mean_distance", "random"]
     assert list(ub.load_leaderboard(tmp_path)["auprc"]) == list(table["auprc"])
     method = ub.create_method("ddpm", preset="quick", noise_level=300)

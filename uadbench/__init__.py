@@ -29,16 +29,30 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from uadbench.api import create_method, load_dataset, load_leaderboard, run
-    from uadbench.contract import check_dataset, check_method
-    from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
-    from uadbench.method import Batch, Images, Method, Run, require_fitted
-    from uadbench.metrics import Case, Metric
-    from uadbench.protocol import Protocol
-    from uadbench.registry import Registry
-    from uadbench.result import Cell, Result
-    from uadbench.store import Store
-    from uadbench.training import TrainedMethod
+    from uadbench.api import create_method as create_method
+    from uadbench.api import load_dataset as load_dataset
+    from uadbench.api import load_leaderboard as load_leaderboard
+    from uadbench.api import run as run
+    from uadbench.contract import check_dataset as check_dataset
+    from uadbench.contract import check_method as check_method
+    from uadbench.dataset import Dataset as Dataset
+    from uadbench.dataset import DatasetCard as DatasetCard
+    from uadbench.dataset import Split as Split
+    from uadbench.dataset import Subject as Subject
+    from uadbench.dataset import Volume as Volume
+    from uadbench.method import Batch as Batch
+    from uadbench.method import Images as Images
+    from uadbench.method import Method as Method
+    from uadbench.method import Run as Run
+    from uadbench.method import require_fitted as require_fitted
+    from uadbench.metrics import Case as Case
+    from uadbench.metrics import Metric as Metric
+    from uadbench.protocol import Protocol as Protocol
+    from uadbench.registry import Registry as Registry
+    from uadbench.result import Cell as Cell
+    from uadbench.result import Result as Result
+    from uadbench.store import Store as Store
+    from uadbench.training import TrainedMethod as TrainedMethod
 
 
 def __getattr__(name: str) -> Any:

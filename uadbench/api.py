@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from uadbench.method import Method
 from uadbench.params import choose_preset, resolve
 from uadbench.plan import Request, make_plan, resolve_dataset
 from uadbench.registry import Registry
-from uadbench.runner import Reporter, run_plan, silent
+from uadbench.reporter import Reporter, silent
+from uadbench.runner import run_plan
 from uadbench.store import Store
 
 if TYPE_CHECKING:
@@ -58,15 +59,20 @@ def run(
         out: folder of the store.
         plugins: local plug-ins.
         reporter: told what happens; by default nothing is printed.
-        **request: other attributes of `uadbench.plan.Request`, such as seeds=(0, 1) or params=["steps=10"].
+        **request: other attributes of `uadbench.plan.Request`, such as seeds=(0, 1), preset="paper",
+            params={"steps": 10} or data={"root": "/data"}.
 
     Raises:
         UADBenchError: naming the cells that failed; what is finished is in the store.
     """
     from uadbench.export import wide
-    from uadbench.leaderboard import make_boards, read_cells
+    from uadbench.leaderboard import make_boards
+    from uadbench.rows import read_cells
 
     methods = [method] if isinstance(method, str) else list(method)
+    for name in ("params", "data"):
+        if isinstance(given := request.get(name), Mapping):
+            request[name] = [f"{key}={value}" for key, value in given.items()]
     references = request.pop("references", tuple(defaults()["references"]))
     plan = make_plan(Request(methods=methods, dataset=dataset, references=references, **request), Registry(plugins))
     outcome = run_plan(plan, Store(Path(out)), reporter or silent())
@@ -84,6 +90,7 @@ def run(
 def load_leaderboard(out: str | Path = "runs", *, where: str = "") -> pd.DataFrame:
     """Return the table of all results in a store, one row for each method x dataset x protocol."""
     from uadbench.export import wide
-    from uadbench.leaderboard import make_boards, read_cells
+    from uadbench.leaderboard import make_boards
+    from uadbench.rows import read_cells
 
     return wide(make_boards(read_cells(Store(Path(out)).folders())[0], where=where))

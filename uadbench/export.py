@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from uadbench.errors import UsageError
-from uadbench.leaderboard import Board, Row
+from uadbench.leaderboard import Board
+from uadbench.rows import Row
 from uadbench.store import write_atomic
 
 FORMATS = (".csv", ".md", ".html", ".json", ".tex")

@@ -64,8 +64,8 @@ def type_in_words(hint: Any) -> str:
     if origin in (tuple, list):
         words = type_in_words(args[0])
         return f"list of {words.removeprefix('one of: ')}" if words.startswith("one of") else f"list of {words}s"
-    words = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path"}
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
+    plain = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path"}
+    return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def resolve(

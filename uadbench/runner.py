@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import uadbench
 from uadbench.bank import Bank
 from uadbench.dataset import Role, Subject
 from uadbench.errors import DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
 from uadbench.evaluation import evaluate
-from uadbench.method import Advance, Method, Run, derive_seed
+from uadbench.method import Method, Run, derive_seed
 from uadbench.plan import Plan, Planned
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
+from uadbench.reporter import Reporter, Stop
 from uadbench.store import CellFolder, Store, now
 from uadbench.weights import FILE as FITTED
 from uadbench.weights import count_parameters
@@ -27,22 +26,6 @@ from uadbench.weights import count_parameters
 SCORED: tuple[Role, ...] = ("val", "test_lesion", "test_healthy", "val_lesion")
 SLICES = 16
 """Slices that are scored at a time. No score depends on it."""
-
-
-class Reporter(Protocol):
-    """Tells the user what happens."""
-
-    def begin(self, planned: Planned, number: int, total: int) -> None:
-        """A cell is about to run."""
-
-    def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
-        """Open a progress bar."""
-
-    def end(self, planned: Planned, folder: CellFolder | None, outcome: str, reason: str) -> None:
-        """A cell came to an end: "done", "kept" (it was there already), "failed", "skipped" or "interrupted"."""
-
-    def note(self, text: str) -> None:
-        """Say something."""
 
 
 @dataclass
@@ -56,38 +39,6 @@ class Outcome:
         """0 if all cells are done or skipped, 1 if one failed, 130 if interrupted."""
         states = {outcome for _, _, outcome, _ in self.cells}
         return 130 if "interrupted" in states else 1 if "failed" in states else 0
-
-
-class Stop:
-    """Whether the user asked to stop. The first Ctrl-C or SIGTERM asks, the second one breaks off."""
-
-    def __init__(self) -> None:
-        """Nobody asked yet."""
-        self.asked = False
-
-    def __call__(self) -> bool:
-        """Whether somebody asked."""
-        return self.asked
-
-    @contextmanager
-    def listening(self, note: Callable[[str], None]) -> Iterator[None]:
-        """Catch the signals inside the context, if this is the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: object) -> None:
-            if self.asked:
-                raise KeyboardInterrupt
-            self.asked = True
-            note("stopping as soon as the work so far is saved; once more stops at once")
-
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None = None) -> Outcome:
@@ -317,22 +268,3 @@ class CellRun:
             "method_source": {"file": source.name, **commit(source)},
             "machine": machine(self.plan.device),
         }
-
-
-def silent() -> Reporter:
-    """Return a reporter that says nothing, for notebooks and tests."""
-    return _Silent()
-
-
-class _Silent:
-    def begin(self, planned: Planned, number: int, total: int) -> None:
-        pass
-
-    def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
-        return nullcontext(lambda n=1, **info: None)
-
-    def end(self, planned: Planned, folder: CellFolder | None, outcome: str, reason: str) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass

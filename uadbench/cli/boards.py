@@ -72,7 +72,8 @@ def leaderboard(
     """Rank the methods by their stored results: mean, 95 % interval over subjects, n, seconds. Writes CSV and more."""
     from uadbench.export import FORMATS, wide
     from uadbench.export import export as write
-    from uadbench.leaderboard import group_values, make_boards, read_cells
+    from uadbench.leaderboard import make_boards
+    from uadbench.rows import group_values, read_cells
     from uadbench.store import Store
 
     if export and export.suffix.lower() not in FORMATS:

@@ -14,7 +14,7 @@ from uadbench.cli.run import Plugins
 from uadbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from uadbench.contract import Check
+    from uadbench.checks import Check
     from uadbench.registry import Kind
 
 methods = typer.Typer(no_args_is_help=True, help="Methods: list, show, check, new.")

@@ -220,7 +220,8 @@ def _past_seconds(store: Store) -> dict[tuple[str, str], float]:
 
 def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
     """Print the table of this run, where everything is, and what to do next."""
-    from uadbench.leaderboard import make_boards, read_cells
+    from uadbench.leaderboard import make_boards
+    from uadbench.rows import read_cells
 
     folders = [f for _, f, state, _ in outcome.cells if f and state in ("done", "kept", "failed", "skipped")]
     cells, problems = read_cells(folders)
