@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from uadbench import noise, training
 
 QUICK: Mapping[str, Any] = {
-    **training.QUICK, "channels": (32, 64, 64), "blocks": 1, "attention": False, "scale_shift": True, "micro_batch": 8,
+    **training.QUICK, "channels": (16, 32, 64), "blocks": 1, "attention": False, "scale_shift": True,
 }  # fmt: skip
 """The preset "quick" of the whole family."""
 

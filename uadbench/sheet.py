@@ -72,10 +72,24 @@ def _panel(
     index = int(volume.lesion.sum(axis=(1, 2)).argmax())
     anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, plan.protocol.postprocess)
     restored = _reconstruct(method, bank, subject, index, cell.seed, plan.device)
+    rows, columns = _box(volume.foreground, volume.lesion)
     # A volume's rows run from back to front; a picture of it has the front on top.
-    flip = slice(None, None, -1) if plan.dataset.card.orientation == "volume" else slice(None)
-    rest = None if restored is None else restored[flip]
-    return Panel(title, image[0, index, flip], rest, anomaly_map[index, flip], volume.lesion[index, flip])
+    step = -1 if plan.dataset.card.orientation == "volume" else 1
+    drawn = [plane[rows, columns][::step] for plane in (image[0, index], anomaly_map[index], volume.lesion[index])]
+    rest = None if restored is None else restored[rows, columns][::step]
+    return Panel(title, drawn[0], rest, drawn[1], drawn[2])
+
+
+def _box(foreground: BoolArray | None, lesion: BoolArray) -> tuple[slice, slice]:
+    """Return the rows and columns of foreground and lesion with a margin; everything if there is no foreground."""
+    if foreground is None:
+        return slice(None), slice(None)
+    shown = np.asarray((foreground | lesion).any(axis=0))
+    spans = []
+    for axis in (1, 0):
+        used = np.flatnonzero(shown.any(axis=axis))
+        spans.append(slice(max(int(used[0]) - 3, 0), int(used[-1]) + 4))
+    return spans[0], spans[1]
 
 
 def _reconstruct(method: Method, bank: Bank, subject: Subject, index: int, seed: int, device: str) -> FloatArray | None:
@@ -111,10 +125,10 @@ def _draw(panels: list[Panel], title: str, note: str, path: Path) -> None:
         "anomaly map",
         "map and lesion",
     ]
-    height, width = panels[0].image.shape
+    height, width = np.max([p.image.shape for p in panels], axis=0)
     figure = Figure(figsize=(2.5 * len(columns) + 1.2, 2.5 * len(panels) * height / width + 0.9), layout="constrained")
     axes = figure.subplots(len(panels), len(columns), squeeze=False)
-    maps = np.stack([p.anomaly_map for p in panels])
+    maps = np.concatenate([p.anomaly_map.ravel() for p in panels])  # The panels may differ in size.
     bottom, top = min(0.0, float(maps.min())), float(np.quantile(maps, 0.999))
     for row, panel in zip(axes, panels, strict=True):
         drawn = {"image": panel.image, "reconstruction": panel.reconstruction}
