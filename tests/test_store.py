@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,14 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     assert not held(path)
     with hold(path):
         assert held(path)
+    with subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent.parent) as ended:
+        deadline = time.monotonic() + 20
+        while not (path.exists() and not held(path)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        # It has ended, and nobody has asked for its exit status yet.
+        assert ended.returncode is None
+        assert path.exists()
+        assert not held(path)
     path.write_text("damaged")
     os.utime(path, (0, 0))
     with hold(path):

@@ -47,7 +47,7 @@ def held(path: Path) -> bool:
 
 
 def _acquire(path: Path) -> None:
-    owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())})
+    owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "began": _beginning(os.getpid())})
     try:
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
             file.write(owner)
@@ -82,7 +82,7 @@ def _stale(path: Path) -> bool:
         age = time.time() - path.stat().st_mtime
         if owner.get("host") == socket.gethostname():
             pid = int(owner.get("pid", 0))
-            return not _alive(pid) or _began(pid) != owner.get("began")
+            return not _alive(pid) or _beginning(pid) != owner.get("began")
         return age > STALE_SECONDS
     return True
 
@@ -97,10 +97,14 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _began(pid: int) -> int:
-    """Return when a process began, in the kernel's ticks, because numbers of processes are used again; 0 if unknown."""
+def _beginning(pid: int) -> int:
+    """Return when a process began, in the kernel's ticks, because numbers of processes are used again.
+
+    0 if unknown, -1 if the process has ended and only waits for its parent to notice.
+    """
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return -1 if fields[0] in ("Z", "X") else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
 
