@@ -40,8 +40,8 @@ class Manifest:
         """Refuse patterns without {subject}."""
         for name in ("healthy", "image", "lesion", "foreground", "healthy_foreground"):
             pattern = getattr(self, name)
-            if pattern and pattern.count(WORD) != 1:
-                raise ValueError(f"{name}={pattern!r} must hold {WORD} once, such as 'ixi/{WORD}_T1.nii.gz'")
+            if pattern and WORD not in pattern:
+                raise ValueError(f"{name}={pattern!r} must hold {WORD}, such as 'ixi/{WORD}_T1.nii.gz'")
         if self.val + self.test_healthy >= 1.0:
             raise ValueError("val and test_healthy together leave nobody for training")
 
@@ -100,9 +100,10 @@ class Manifest:
 
 def _find(pattern: str) -> dict[str, Path]:
     """Return the files that a pattern finds, by subject."""
-    before, after = str(Path(pattern).expanduser()).split(WORD)
-    expression = re.compile(re.escape(before) + "(.+)" + re.escape(after))
-    wildcard = Path(glob.escape(before) + "*" + glob.escape(after))
+    parts = str(Path(pattern).expanduser()).split(WORD)
+    # A second {subject}, as in "{subject}/{subject}_t1.nii.gz", is the same word again.
+    expression = re.compile(re.escape(parts[0]) + "(.+)" + r"\1".join(re.escape(part) for part in parts[1:]))
+    wildcard = Path("*".join(glob.escape(part) for part in parts))
     found = {}
     for path in sorted(Path(wildcard.anchor or ".").glob(str(wildcard.relative_to(wildcard.anchor)))):
         if match := expression.fullmatch(str(path)):

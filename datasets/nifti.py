@@ -23,6 +23,7 @@ from uadbench.arrays import FloatArray
 from uadbench.dataset import ROLES, Dataset, DatasetCard, Group, Role, Split, Subject, Volume
 from uadbench.datasets._nifti_manifest import Manifest
 from uadbench.errors import DataError, UsageError
+from uadbench.identity import digest, file_hash
 
 MASKS = ("lesion", "foreground", "ignore")
 OWN = ("subject", "scan", "split", "image", *MASKS)
@@ -85,6 +86,16 @@ class Nifti(Dataset):
         if not lines:
             raise DataError(f"nifti: {self.root} holds no volume; see: uadbench datasets show nifti")
         return lines
+
+    def content(self) -> str:
+        """Return a fingerprint of the files and of what each of them is."""
+        return digest(
+            {
+                key: [{n: file_hash(p) for n, p in line.images.items() if p in line.subject.files},
+                      {n: file_hash(p) for n, p in line.masks.items()}]
+                for key, line in self._lines.items()
+            }
+        )  # fmt: skip
 
     def _line(self, row: Mapping[str, str], base: Path, source: str) -> Line:
         missing = [name for name in ("subject", "split") if not row.get(name)]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import Self
 
-from uadbench.features import PACKAGE_BACKBONE, FrozenFeatures, missing_weights
+from uadbench.features import PACKAGE_BACKBONE, FrozenFeatures, missing_weights, package_file
 from uadbench.method import Batch, Images, Method, Run, derive_seed, require_fitted
 
 CHUNK = 4096
@@ -53,9 +53,9 @@ class FeatureKNN(Method):
             raise ValueError(f"pool must be odd, got {self.pool}")
 
     def inputs(self) -> tuple[Path, ...]:
-        """Return the file of weights, if a path was given."""
-        path = Path(self.weights).expanduser()
-        return (path,) if self.weights not in ("none", "package", "timm") and path.is_file() else ()
+        """Return the file of weights, if it is known."""
+        path = package_file() if self.weights == "package" else Path(self.weights).expanduser()
+        return (path,) if self.weights not in ("none", "timm") and path and path.is_file() else ()
 
     def unavailable(self) -> str | None:
         """Return what is missing for these weights."""
@@ -78,7 +78,7 @@ class FeatureKNN(Method):
                     where = torch.arange(len(patches))
                     if batch.foreground is not None:
                         tissue = functional.adaptive_max_pool2d(
-                            batch.foreground[b][None, None].float(), features.shape[-2:]
+                            self._network().padded(batch.foreground[b][None, None].float()), features.shape[-2:]
                         ).flatten()
                         where = where[tissue > 0]
                     kept.append(patches[where[torch.randperm(len(where), generator=rng)[:each]]])
@@ -99,7 +99,7 @@ class FeatureKNN(Method):
         ]
         maps = torch.cat(nearest).view(len(features), 1, *features.shape[-2:])
         # The backbone padded the images at the bottom and right; its maps cover the padded size.
-        size = [-(-side // self._network().multiple) * self._network().multiple for side in batch.image.shape[-2:]]
+        size = self._network().padded(batch.image).shape[-2:]
         full = functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
         return full[:, : batch.image.shape[-2], : batch.image.shape[-1]]
 

@@ -133,6 +133,12 @@ class WritesOutside(Good):
         return super().fit(healthy, val=val, run=run)
 
 
+class SavesOutside(Good):
+    def score(self, batch: Batch) -> torch.Tensor:
+        torch.save(batch.image, "debug.pt")
+        return super().score(batch)
+
+
 class UsesNetwork(Good):
     def fit(self, healthy: Images, *, val: Images, run: Run) -> Good:
         import urllib.request
@@ -176,6 +182,7 @@ class BadDefault(Good):
         (OneSize, "AssertionError"),
         (OneChannel, "AssertionError"),
         (WritesOutside, "writes outside its folder"),
+        (SavesOutside, "writes outside its folder"),
         (UsesNetwork, "network"),
         (SeedsFromTheClock, "two results"),
         (UnknownNeed, "no dataset can offer"),
@@ -189,6 +196,20 @@ def test_broken_methods_are_caught(
     with pytest.raises(ContractBroken):
         check_method(method())
     assert any(words in check.reason for check in method_checks(method()) if check.outcome == "broken")
+
+
+def test_volumes_are_scored_with_mates_too() -> None:
+    class Peeks(Good):
+        ndim = 3
+
+        def score(self, batch: Batch) -> torch.Tensor:
+            return super().score(batch) * len(batch)
+
+    class Fair(Good):
+        ndim = 3
+
+    assert any("depends on the batch" in c.reason for c in method_checks(Peeks()) if c.outcome == "broken")
+    check_method(Fair())
 
 
 def test_a_good_method_passes_all_checks() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -45,6 +46,30 @@ def test_editing_a_line_of_a_plugin_changes_its_hash_and_a_comment_does_not(tmp_
         (folder / "edited.py").write_text(edited)
         hashes.append(source_hash(load(folder / "edited.py")))
         del sys.modules["edited"]
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
+
+
+def test_relative_imports_of_a_plugin_count_and_its_place_does_not(tmp_path: Path) -> None:
+    hashes = []
+    for place, factor in (("a", 1), ("z/deep", 1), ("b", 2)):
+        folder = tmp_path / place / "relative_plugin"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(
+            "from uadbench import Method\nfrom .parts import factor\nclass Mine(Method):\n    pass\n"
+        )
+        (folder / "parts.py").write_text("from . import deeper\nfactor = deeper.factor\n")
+        (folder / "deeper.py").write_text(f"factor = {factor}\n")
+        sys.path.insert(0, str(folder.parent))
+        try:
+            cls = importlib.import_module("relative_plugin").Mine
+            names = {p.name for p in source_files(cls)}
+            assert names >= {"__init__.py", "parts.py", "deeper.py"}
+            hashes.append(source_hash(cls))
+        finally:
+            sys.path.remove(str(folder.parent))
+            for name in [n for n in sys.modules if n.partition(".")[0] == "relative_plugin"]:
+                del sys.modules[name]
     assert hashes[0] == hashes[1]
     assert hashes[0] != hashes[2]
 

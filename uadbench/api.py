@@ -10,7 +10,7 @@ from uadbench.benchmark import defaults
 from uadbench.dataset import Dataset
 from uadbench.errors import UADBenchError
 from uadbench.method import Method
-from uadbench.params import choose_preset, resolve
+from uadbench.params import as_text, choose_preset, resolve
 from uadbench.plan import Request, make_plan, resolve_dataset
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter, silent
@@ -39,7 +39,7 @@ def load_dataset(name: str, *, plugins: Sequence[str | Path] = (), **params: Any
     Raises:
         UsageError: for an unknown name or parameter.
     """
-    return resolve_dataset(Registry(plugins).dataset(name), name, [f"{k}={v}" for k, v in params.items()])[0]
+    return resolve_dataset(Registry(plugins).dataset(name), name, [f"{k}={as_text(v)}" for k, v in params.items()])[0]
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
     methods = [method] if isinstance(method, str) else list(method)
     for name in ("params", "data"):
         if isinstance(given := request.get(name), Mapping):
-            request[name] = [f"{key}={value}" for key, value in given.items()]
+            request[name] = [f"{key}={as_text(value)}" for key, value in given.items()]
     references = request.pop("references", tuple(defaults()["references"]))
     plan = make_plan(Request(methods=methods, dataset=dataset, references=references, **request), Registry(plugins))
     outcome = run_plan(plan, Store(Path(out)), reporter or silent())

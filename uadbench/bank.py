@@ -23,6 +23,8 @@ class Bank:
     def __init__(self, dataset: Dataset, name: str, rule: Intensity, *, memory: int = MEMORY) -> None:
         """Keep at most `memory` bytes. `name` is the dataset's, for messages."""
         self.dataset, self.name, self.rule, self.memory = dataset, name, rule, memory
+        self.planes: set[tuple[int, int]] = set()
+        """Sizes (H, W) of the slices of all subjects, known after `check`."""
         self._kept: OrderedDict[str, tuple[Volume, FloatArray]] = OrderedDict()
         self._size = 0
 
@@ -56,6 +58,7 @@ class Bank:
         """
         split.check(self.name)
         channels: dict[int, str] = {}
+        registered: tuple[str, Volume] | None = None
         for role, subject in split.items():
             source = f"{self.name}: " + (", ".join(str(p) for p in subject.files[:1]) or subject.key)
             volume = self.dataset.load(subject) if subject.key not in self._kept else self._kept[subject.key][0]
@@ -67,8 +70,24 @@ class Bank:
                 raise DataError(
                     f"{first} has {a} channels but {second} has {b}; choose modalities that all subjects have"
                 )
+            if "registered" in self.dataset.provides():
+                registered = registered or (source, volume)
+                _check_registered(*registered, volume, source)
+            self.planes.add((volume.grid[1], volume.grid[2]))
             self.get(subject)
             each_subject()
+
+
+def _check_registered(first: str, reference: Volume, volume: Volume, source: str) -> None:
+    """Raise DataError if a volume does not lie on the grid of the first one."""
+    same = volume.grid == reference.grid
+    if same and volume.affine is not None and reference.affine is not None:
+        same = bool(np.allclose(volume.affine, reference.affine, atol=1e-2))
+    if not same:
+        raise DataError(
+            f"the data are said to be registered, but {source} {volume.grid} does not lie on the grid of {first} "
+            f"{reference.grid}; register it, or do not promise registered=true"
+        )
 
 
 def _check_role(role: Role, volume: Volume, source: str) -> None:

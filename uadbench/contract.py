@@ -36,7 +36,11 @@ def check_dataset(dataset: Dataset) -> None:
 
 def method_checks(method: Method) -> Iterator[Check]:
     """Yield the outcome of every check of the method contract."""
-    yield from run_checks(METHOD_CHECKS, MethodTrial(method))
+    trial = MethodTrial(method)
+    try:
+        yield from run_checks(METHOD_CHECKS, trial)
+    finally:
+        trial.close()
 
 
 def dataset_checks(dataset: Dataset) -> Iterator[Check]:

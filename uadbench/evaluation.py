@@ -1,4 +1,4 @@
-"""From stored maps to numbers. Needs neither the method nor a GPU; lesion labels are read here and nowhere else."""
+"""From stored maps to numbers. Needs neither the method nor a GPU; the only place where lesion labels make numbers."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def evaluate(
     threshold = choose(protocol.threshold, healthy_scores)
     metrics = [get_metric(name) for name in protocol.metrics]
     cases: dict[str, list[Case]] = {"lesion subjects": [], "healthy subjects": []}
+    people: list[str] = []
     outside = [0, 0]
     ranges = []
     for role, over in (("test_lesion", "lesion subjects"), ("test_healthy", "healthy subjects")):
@@ -74,12 +75,13 @@ def evaluate(
             row |= {m.name: m.compute(case) for m in metrics if m.over == over}
             rows.append(row)
             cases[over].append(case)
+            people += [subject.id] if role == "test_lesion" and case.lesion.any() else []
             outside[0] += int(np.count_nonzero(lesion & ~where))
             outside[1] += int(np.count_nonzero(lesion))
             each_subject()
     if max(high for _, high in ranges) == min(low for low, _ in ranges):
         raise DegenerateScores(f"all scores of all test subjects are {ranges[0][0]:g}; a constant map ranks nothing")
-    values, draws = _summarise(metrics, rows, cases, protocol)
+    values, draws = _summarise(metrics, rows, cases, people, protocol)
     seen = sum(len(c.lesion) for c in cases["lesion subjects"])
     found = sum(int(np.count_nonzero(c.lesion)) for c in cases["lesion subjects"])
     result = Result(
@@ -137,19 +139,23 @@ def _lesion_facts(case: Case, lesion: BoolArray) -> Row:
 
 
 def _summarise(
-    metrics: list[Metric], rows: list[Row], cases: Mapping[str, list[Case]], protocol: Protocol
+    metrics: list[Metric],
+    rows: list[Row],
+    cases: Mapping[str, list[Case]],
+    people: list[str],
+    protocol: Protocol,
 ) -> tuple[dict[str, Value], dict[str, FloatArray]]:
-    """Return every metric with its interval, and its draws."""
+    """Return every metric with its interval, and its draws; `people` belong to the cases that have lesions."""
     values: dict[str, Value] = {}
     draws: dict[str, FloatArray] = {}
     annotated = [c for c in cases["lesion subjects"] if c.lesion.any()]
-    pooled = _pooled(metrics, annotated, protocol)
+    pooled = _pooled(metrics, annotated, people, protocol)
     for metric in metrics:
         if metric.over == "pooled":
             exact, sample = pooled.get(metric.name, (float("nan"), np.empty(0)))
             n, excluded = len(annotated), len(cases["lesion subjects"]) - len(annotated)
         else:
-            per_subject = np.array([row[metric.name] for row in rows if metric.name in row], np.float64)
+            per_subject = by_person(rows, metric.name)
             kept = per_subject[np.isfinite(per_subject)]
             n, excluded = len(kept), len(per_subject) - len(kept)
             exact = float(kept.mean()) if n else float("nan")
@@ -159,14 +165,28 @@ def _summarise(
     return values, draws
 
 
-def _pooled(metrics: list[Metric], cases: list[Case], protocol: Protocol) -> dict[str, tuple[float, FloatArray]]:
+def by_person(rows: list[Row], name: str) -> FloatArray:
+    """Return a metric averaged over the scans of each person, in order of appearance; NaN where none is defined."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if name in row:
+            found.setdefault(row["person"], []).append(float(row[name]))
+    means = [[v for v in values if np.isfinite(v)] for values in found.values()]
+    return np.array([np.mean(values) if values else np.nan for values in means], np.float64)
+
+
+def _pooled(
+    metrics: list[Metric], cases: list[Case], people: list[str], protocol: Protocol
+) -> dict[str, tuple[float, FloatArray]]:
     """Return the exact pooled value and the draws of each pooled metric; {} without lesion voxels."""
     wanted = [m for m in metrics if m.over == "pooled"]
     if not wanted or not cases:
         return {}
     scores, lesions = [c.score for c in cases], [c.lesion for c in cases]
     pool = Case(np.concatenate(scores), np.concatenate(lesions), cases[0].threshold, cases[0].voxel_ml)
-    binned = pooled_draws(scores, lesions, protocol.draws, protocol.bootstrap_seed) if len(cases) > 1 else {}
+    scans = [[i for i, other in enumerate(people) if other == person] for person in dict.fromkeys(people)]
+    by_person = [[np.concatenate([part[i] for i in scan]) for scan in scans] for part in (scores, lesions)]
+    binned = pooled_draws(by_person[0], by_person[1], protocol.draws, protocol.bootstrap_seed) if len(scans) > 1 else {}
     out: dict[str, tuple[float, FloatArray]] = {}
     for metric in wanted:
         exact = metric.compute(pool)

@@ -41,7 +41,8 @@ COLUMNS: dict[str, str] = {
     "device": "where it ran",
     "method_params": "hyper-parameters as JSON",
     "method_source": "hash of the code that computes the maps",
-    "dataset_fingerprint": "hash of the data's content",
+    "dataset_params": "parameters of the dataset as JSON",
+    "dataset_fingerprint": "hash of the data's content and split",
     "data_id": "rows with one data_id share data and protocol, and may be compared",
     "uadbench_version": "that made the cells",
     "note": "why the row is not ranked, or what to know",
@@ -92,6 +93,7 @@ def wide(boards: Sequence[Board]) -> pd.DataFrame:
             record |= {
                 "method_params": json.dumps(dict(cell.params), sort_keys=True),
                 "method_source": cell.source,
+                "dataset_params": json.dumps(dict(cell.dataset_params), sort_keys=True, default=str),
                 "dataset_fingerprint": cell.fingerprint,
                 "data_id": cell.data_id,
                 "uadbench_version": row.facts["uadbench_version"],

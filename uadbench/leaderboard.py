@@ -23,7 +23,8 @@ from uadbench.rows import Row, Stored, make_row
 class Board:
     """All rows that may be compared with one another: one dataset, one content, one protocol.
 
-    `subset` is the condition on the subjects, such as "lesion_kind=iso", or empty.
+    `subset` is the condition on the subjects, such as "lesion_kind=iso", or empty; `data` tells it from other boards of the
+    same dataset, such as "contrast=flair".
     """
 
     dataset: str
@@ -32,13 +33,15 @@ class Board:
     metrics: list[Metric]
     rows: list[Row]
     subset: str = ""
+    data: str = ""
     note: str = ""
     warnings: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
-        """Dataset, protocol and subset in words."""
-        return ", ".join(filter(None, [self.dataset, self.protocol, self.subset]))
+        """Dataset with what was chosen of it, protocol and subset in words."""
+        dataset = f"{self.dataset} ({self.data})" if self.data else self.dataset
+        return ", ".join(filter(None, [dataset, self.protocol, self.subset]))
 
 
 def make_boards(cells: Sequence[Stored], *, where: str = "", every_variant: bool = False) -> list[Board]:
@@ -50,23 +53,53 @@ def make_boards(cells: Sequence[Stored], *, where: str = "", every_variant: bool
         every_variant: also show what was run with older code of the same method, or older data.
 
     Returns:
-        One board for each dataset content and protocol, the newest content of a dataset first.
+        One board for each dataset content and protocol, in the order of their names.
     """
     groups: dict[str, list[Stored]] = defaultdict(list)
     for stored in cells:
         groups[stored.cell.data_id].append(stored)
     chosen = list(groups.values())
     if not every_variant:
-        chosen = list(_newest(chosen, lambda c: digest([c.dataset, c.dataset_params, c.protocol["name"]])))
+        chosen = _without_older_data(chosen)
     boards = [_board(group, where, every_variant) for group in chosen]
-    return sorted(boards, key=lambda b: (b.dataset, b.protocol))
+    _name_the_data(boards)
+    return sorted(boards, key=lambda b: (b.dataset, b.data, b.protocol))
 
 
-def _newest(groups: Iterable[list[Stored]], key: Callable[[Cell], str]) -> Iterable[list[Stored]]:
-    """Of groups whose cells have the same key, keep the one that changed last."""
+def _without_older_data(groups: list[list[Stored]]) -> list[list[Stored]]:
+    """Leave out what was run with older content of the same subjects; other subjects are other data, and are kept."""
+
+    def key(group: list[Stored]) -> str:
+        cell = group[0].cell
+        tables = (c.subjects for c in group if c.subjects is not None)
+        people = next((sorted(set(t["subject"])) for t in tables), None)
+        return digest([cell.dataset, cell.dataset_params, cell.protocol["name"], people])
+
+    return list(_newest(groups, key))
+
+
+def _name_the_data(boards: list[Board]) -> None:
+    """Tell boards of one dataset apart: by the parameters that were chosen, then by their content."""
+    for board in boards:
+        stored = board.rows[0].cells[0]
+        chosen = {k: v for k, v in stored.cell.dataset_params.items() if k in stored.data_chosen}
+        board.data = ", ".join(f"{k}={_word(v)}" for k, v in sorted(chosen.items()))
+    names = [(b.dataset, b.data, b.protocol) for b in boards]
+    for board, name in zip(boards, names, strict=True):
+        if names.count(name) > 1:
+            mark = f"data {board.rows[0].cells[0].cell.fingerprint[:6]}"
+            board.data = ", ".join(filter(None, [board.data, mark]))
+
+
+def _word(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _newest(groups: Iterable[list[Stored]], key: Callable[[list[Stored]], str]) -> Iterable[list[Stored]]:
+    """Of groups that have the same key, keep the one that changed last."""
     kept: dict[str, list[Stored]] = {}
     for group in groups:
-        name = key(group[0].cell)
+        name = key(group)
         if name not in kept or max(c.changed for c in group) > max(c.changed for c in kept[name]):
             kept[name] = group
     return kept.values()
@@ -80,7 +113,7 @@ def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
         variants[stored.cell.variant].append(stored)
     kept = list(variants.values())
     if not every_variant:
-        kept = list(_newest(kept, lambda c: digest([c.method, c.params, c.precision])))
+        kept = list(_newest(kept, _setting))
     labels = _labels(kept)
     rows = [make_row(group, label, metrics, where) for group, label in zip(kept, labels, strict=True)]
     rank_by = get_metric(protocol["rank_by"])
@@ -90,6 +123,11 @@ def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
     board.note = next((str(c.provenance.get("note", "")) for c in cells if c.provenance), "")
     board.warnings = _warnings(board, protocol["few"])
     return board
+
+
+def _setting(group: list[Stored]) -> str:
+    cell = group[0].cell
+    return digest([cell.method, cell.params, cell.precision])
 
 
 def _labels(groups: list[list[Stored]]) -> list[str]:

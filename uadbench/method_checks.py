@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ class MethodTrial:
     def __init__(self, method: Method) -> None:
         self.method = method
         self.root = Path(tempfile.mkdtemp(prefix="uadbench-contract-"))
+
+    def close(self) -> None:
+        """Remove what was written."""
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def fresh(self) -> Method:
         """Return an unfitted copy."""
@@ -235,9 +240,16 @@ def _squares(trial: MethodTrial) -> None:
 
 
 def _batch_mates(trial: MethodTrial) -> None:
-    _, batch, maps = trial.scored
+    import torch
+
     if trial.method.transductive:
         raise Skip("the method says that it is transductive")
+    _, batch, _ = trial.scored
+    if trial.method.ndim == 3:  # A volume needs a mate: the same one with its slices in another order.
+        mate = batch.image.flip(2)
+        foreground = None if batch.foreground is None else torch.cat([batch.foreground, batch.foreground.flip(1)])
+        batch = Batch(torch.cat([batch.image, mate]), foreground, torch.cat([batch.seed, batch.seed + 1]))
+    maps = _score(trial.fitted, batch)
     for b in range(len(batch)):
         alone = _score(trial.fitted, batch[b : b + 1])[0]
         demand(
@@ -249,9 +261,13 @@ def _batch_mates(trial: MethodTrial) -> None:
 
 def _input_alone(trial: MethodTrial) -> None:
     batch = trial.batch(trial.test_planes())
-    before = batch.image.clone()
+    parts = {"images": batch.image, "foreground": batch.foreground, "seeds": batch.seed}
+    before = {name: None if part is None else part.clone() for name, part in parts.items()}
     _score(trial.fitted, batch)
-    demand(bool((batch.image == before).all()), "score() changed the images it was given")
+    for name, part in parts.items():
+        copy = before[name]
+        same = part is None or copy is None or bool((part == copy).all())
+        demand(same, f"score() changed the {name} it was given")
 
 
 def _same_seed(trial: MethodTrial) -> None:
@@ -290,6 +306,8 @@ def _channels_and_sizes(trial: MethodTrial) -> None:
 def _guarded_score(trial: MethodTrial) -> None:
     with _guarded(trial.root):
         _score(trial.fitted, trial.scored[1])
+        trial.fitted.reconstruct(trial.scored[1])
+        trial.fitted.image_score(trial.scored[1])
 
 
 METHOD_CHECKS: dict[str, Callable[[MethodTrial], None]] = {

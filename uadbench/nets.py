@@ -1,4 +1,4 @@
-"""Networks that two or more methods share: the U-Net, the convolutional encoder and decoder, frozen timm features."""
+"""Networks that two or more methods share: the U-Net, the convolutional encoder and its decoder."""
 
 from __future__ import annotations
 

@@ -198,6 +198,11 @@ def _validate(owner: str, name: str, value: Any, hint: Any) -> Any:
         raise BadParameter(f"{owner}.{name} must be {type_in_words(hint)}; got {value!r}") from None
 
 
+def as_text(value: Any) -> str:
+    """Return a value as a user would type it: (1, 2) is "1,2"."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def _from_text(text: str, hint: Any) -> Any:
     """Return None, a list of texts or the text itself, whatever the annotation asks for."""
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -28,7 +28,7 @@ class Request:
         references: cheap methods that are run and shown besides, for scale.
         seeds: one cell each.
         fold: of the split.
-        preset: of every method.
+        preset: of every method, such as "quick"; "paper,mddpm=official" gives another one to one method.
         params: "key=value" or "method.key=value".
         data: "key=value" for the dataset.
         protocol: name.
@@ -101,8 +101,9 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         request.params,
         {n: [f.name for f in fields(c)] for n, c in classes.items() if n in request.methods and isinstance(c, type)},
     )
+    presets = choose_presets(request, {n: c for n, c in classes.items() if isinstance(c, type)})
     resolved = {
-        n: _resolve_method(n, c, request.preset, texts.get(n, {})) for n, c in classes.items() if isinstance(c, type)
+        n: _resolve_method(n, c, presets[n], texts.get(n, {})) for n, c in classes.items() if isinstance(c, type)
     }
     dataset_class = registry.dataset(request.dataset)
     dataset, dataset_config = resolve_dataset(dataset_class, request.dataset, request.data)
@@ -110,7 +111,9 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     precision = choose_precision(request.precision, device)
     split = dataset.split(request.fold)
     split.check(request.dataset)
-    fingerprint = digest([source_hash(dataset_class, maps=False), dataset.content()])
+    first = split if request.fold == 0 else dataset.split(0)  # The same for all folds: they stand in one table.
+    members = [[role, s.key, s.id, dict(s.groups)] for role, s in first.items()]
+    fingerprint = digest([source_hash(dataset_class, maps=False), dataset.content(), members])
     cells = []
     for seed in request.seeds:
         for name, loaded in classes.items():
@@ -123,7 +126,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                 method=name,
                 params={k: _json(r.value) for k, r in parameters.items()},
                 source=source_hash(loaded),
-                inputs={str(path): file_hash(path) for path in method.inputs()},
+                inputs={path.name: file_hash(path) for path in method.inputs()},
                 dataset=request.dataset,
                 dataset_params={k: _json(v) for k, v in dataset.parameters().items()},
                 fingerprint=fingerprint,
@@ -135,7 +138,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             config = {
                 "method": {k: asdict(r) for k, r in parameters.items()},
                 "dataset": {k: asdict(r) for k, r in dataset_config.items()},
-                "preset": request.preset,
+                "preset": presets[name],
                 "device": device,
             }
             cells.append(
@@ -157,6 +160,29 @@ def _load_methods(request: Request, registry: Registry) -> dict[str, type[Method
         except PluginError as error:
             out[name] = error
     return out
+
+
+def choose_presets(request: Request, classes: Mapping[str, type[Method]]) -> dict[str, str]:
+    """Return the preset of every method. References take "quick" where they do not have the one that was asked for.
+
+    Raises:
+        UsageError: for a method that takes no part, or two presets for all.
+    """
+    parts = [part.strip() for part in request.preset.split(",") if part.strip()]
+    common = [part for part in parts if "=" not in part]
+    if len(common) > 1:
+        raise UsageError(f"--preset {request.preset!r} names two presets for all; write method=preset for one method")
+    chosen = dict.fromkeys(classes, common[0] if common else "quick")
+    for name, cls in classes.items():
+        if name not in request.methods and chosen[name] not in ("quick", "paper", *cls.presets):
+            chosen[name] = "quick"
+    for part in parts:
+        name, equals, preset = (word.strip() for word in part.partition("="))
+        if equals and name not in chosen:
+            raise UsageError(f"--preset {part!r}: {name!r} takes no part here; here: {', '.join(chosen)}")
+        if equals:
+            chosen[name] = preset
+    return chosen
 
 
 def _resolve_method(

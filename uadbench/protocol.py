@@ -34,7 +34,7 @@ class Step:
     """One step of the post-processing chain of anomaly maps, the same for all methods.
 
     Attributes:
-        name: "median", a cube's median over the map with zeros outside the foreground.
+        name: "median", a cube's median over the foreground voxels in it.
         size: edge of the cube in voxels, odd.
     """
 

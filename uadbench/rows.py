@@ -29,6 +29,7 @@ class Stored:
     subjects: pd.DataFrame | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
+    data_chosen: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -76,7 +77,9 @@ def _read(folder: CellFolder) -> Stored:
     cell, status = folder.cell(), folder.status()
     state = str(status.get("state", "queued"))
     stored = Stored(folder, cell, state, str(status.get("reason", "")), str(status.get("changed", "")))
-    stored.preset = str(folder.read_json("config.json").get("preset", ""))
+    config = folder.read_json("config.json")
+    stored.preset = str(config.get("preset", ""))
+    stored.data_chosen = frozenset(k for k, v in config.get("dataset", {}).items() if v["source"] != "default")
     if state == "done":
         stored.result = folder.result()
         stored.provenance = folder.read_json("provenance.json")
@@ -153,7 +156,8 @@ def _value(metric: Metric, done: list[Stored], where: str) -> Value:
         value = float(np.mean([v.value for v in found]))
         return Value(value, *interval(mean, protocol["level"]), found[0].n, found[0].excluded)
     tables = [_subjects(c, where) for c in done]
-    columns = [t.set_index(["subject", "role"])[metric.name] for t in tables if metric.name in t]
+    # Scans of one person are averaged first, so that people count alike and the interval is over people.
+    columns = [t.groupby(["person", "role"], sort=False)[metric.name].mean() for t in tables if metric.name in t]
     if not columns:
         return nothing
     role = "test_healthy" if metric.over == "healthy subjects" else "test_lesion"

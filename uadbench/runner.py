@@ -20,10 +20,12 @@ from uadbench.plan import Plan, Planned
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
 from uadbench.reporter import Reporter, Stop
 from uadbench.store import CellFolder, Store, now
+from uadbench.volumes import common_size
 from uadbench.weights import FILE as FITTED
 from uadbench.weights import count_parameters
 
 SCORED: tuple[Role, ...] = ("val", "test_lesion", "test_healthy", "val_lesion")
+ATTEMPTS = "attempts.json"
 SLICES = 16
 """Slices that are scored at a time. No score depends on it."""
 
@@ -143,6 +145,7 @@ class CellRun:
             bar=reporter.bar,
             should_stop=stop,
         )
+        self.size = common_size(bank.planes, self.method.image_size) if bank.planes else None
         self.seconds: dict[str, float] = {}
         self.memory = PeakMemory()
 
@@ -157,14 +160,17 @@ class CellRun:
         with self._timed("evaluate"):
             rows, result = self._evaluate()
         with self._timed("sheet"):
-            self._draw(rows)
+            try:
+                self._draw(rows)
+            except Exception:  # The numbers are there; a picture that cannot be drawn takes none of them away.
+                self.folder.log(traceback.format_exc())
+                self.reporter.note("the picture could not be drawn; the reason is in log.txt")
         self.folder.write_json("provenance.json", self._provenance(began))
         self.folder.write_json("metrics.json", result)
 
     def _fit(self) -> None:
         """Load what an earlier attempt learned, or learn."""
-        if (self.folder.checkpoint / FITTED).is_file():
-            self.method.load(self.folder.checkpoint)
+        if self._load():
             facts = self.folder.checkpoint / "fit.json"
             self.run.record |= self.folder.read_json("checkpoint/fit.json") if facts.is_file() else {}
             self.run.record["fitted"] = "in an earlier attempt"
@@ -190,19 +196,34 @@ class CellRun:
         self.method.save(self.folder.checkpoint)
         (self.folder.checkpoint / "training.pt").unlink(missing_ok=True)
 
+    def _load(self) -> bool:
+        """Load what an earlier attempt learned; what cannot be read is learned again."""
+        if not (self.folder.checkpoint / FITTED).is_file():
+            return False
+        try:
+            self.method.load(self.folder.checkpoint)
+        except Exception as error:
+            self.folder.log(f"the saved weights cannot be read and are learned again: {error}")
+            (self.folder.checkpoint / FITTED).unlink()
+            self.method = replace(self.method)
+            return False
+        return True
+
     def _images(self, subjects: tuple[Subject, ...], name: str, at_least: float) -> Any:
         from uadbench.volumes import HealthyImages, to_planes
 
-        planes = [to_planes(*self.bank.unlabelled(s), self.method, at_least=at_least) for s in subjects]
+        planes = [to_planes(*self.bank.unlabelled(s), self.method, at_least=at_least, size=self.size) for s in subjects]
         return HealthyImages(planes, seed=derive_seed(self.cell.seed, name))
 
     def _score(self) -> None:
         """Store the map of every subject that has none yet."""
         from uadbench.volumes import score_volume, slice_scores
 
+        past = self.folder.read_json(ATTEMPTS) if (self.folder.path / ATTEMPTS).is_file() else {}
+
         subjects = [(role, s) for role in SCORED for s in getattr(self.plan.split, role)]
         rows: list[dict[str, Any]] = []
-        seconds, scored, done = 0.0, 0, 0
+        seconds, scored, done = past.get("score_seconds", 0.0), past.get("scored", 0), 0
         with self.reporter.bar("score", len(subjects)) as advance:
             for role, subject in subjects:
                 volume, image = self.bank.unlabelled(subject)
@@ -210,17 +231,21 @@ class CellRun:
                     anomaly_map, own = self.folder.read_map(subject.key)
                 except StoreError:  # Not there yet, or cut short by a crash.
                     if self.stop():
+                        self.folder.write_json(ATTEMPTS, {"score_seconds": seconds, "scored": scored})
                         raise Interrupted(f"stopped after {done} maps, which are kept") from None
                     began = time.perf_counter()
                     anomaly_map, own = score_volume(
-                        self.method, volume, image, seed=self.cell.seed, device=self.plan.device, batch_size=SLICES
-                    )
+                        self.method, volume, image, seed=self.cell.seed, device=self.plan.device, batch_size=SLICES,
+                        size=self.size,
+                    )  # fmt: skip
                     seconds += time.perf_counter() - began
                     scored += 1
                     self.folder.write_map(subject.key, anomaly_map, own)
+                    anomaly_map, own = self.folder.read_map(subject.key)  # as stored, as a later attempt reads it
                 done += 1
                 rows += [{"subject": subject.key, "role": role, **r} for r in slice_scores(volume, anomaly_map, own)]
                 advance(1)
+        self.folder.write_json(ATTEMPTS, {"score_seconds": seconds, "scored": scored})
         if scored:
             self.run.record["score_seconds_per_volume"] = seconds / scored
         self.folder.write_table("scores.csv", rows)

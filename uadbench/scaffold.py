@@ -27,7 +27,7 @@ from uadbench import Batch, Images, Method, Run, require_fitted
 class {cls}(Method):
     """Anomaly map = |blurred slice - mean blurred healthy slice|, mean over channels."""
 
-    blur: Annotated[int, Field(ge=1, le=31, description="side of the blurring window in pixels, odd")] = 3
+    radius: Annotated[int, Field(ge=0, le=15, description="of the blurring window in pixels")] = 1
 
     def fit(self, healthy: Images, *, val: Images, run: Run) -> {cls}:
         """Learn from healthy slices; healthy.batches(n) yields batch.image, float32 (B, C, H, W)."""
@@ -41,7 +41,8 @@ class {cls}(Method):
         return (self._blurred(batch.image) - self.mean_.to(batch.image.device)).abs().mean(dim=1)
 
     def _blurred(self, image: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(image, self.blur, stride=1, padding=self.blur // 2, count_include_pad=False)
+        side = 2 * self.radius + 1
+        return functional.avg_pool2d(image, side, stride=1, padding=self.radius, count_include_pad=False)
 '''
 
 TEST = '''"""The plug-in keeps the contract of uadbench."""

@@ -13,6 +13,7 @@ from uadbench.bank import Bank
 from uadbench.dataset import Subject
 from uadbench.metrics import get_metric
 from uadbench.postprocess import postprocess
+from uadbench.volumes import inside
 
 if TYPE_CHECKING:
     from uadbench.method import Method
@@ -69,7 +70,7 @@ def _panel(
 ) -> Panel:
     volume, image = bank.get(subject)
     assert volume.lesion is not None
-    index = int(volume.lesion.sum(axis=(1, 2)).argmax())
+    index = int((volume.lesion & inside(volume)).sum(axis=(1, 2)).argmax())
     anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, plan.protocol.postprocess)
     restored = _reconstruct(method, bank, subject, index, cell.seed, plan.device)
     rows, columns = _box(volume.foreground, volume.lesion)
@@ -97,17 +98,20 @@ def _reconstruct(method: Method, bank: Bank, subject: Subject, index: int, seed:
     import torch
 
     from uadbench.method import Batch, derive_seed
-    from uadbench.volumes import to_planes
+    from uadbench.training import TrainedMethod
+    from uadbench.volumes import common_size, to_planes
 
     if method.ndim == 3:
         return None
     volume, image = bank.unlabelled(subject)
-    planes = to_planes(volume, image, method)
+    size = common_size(bank.planes, method.image_size) if bank.planes else None
+    planes = to_planes(volume, image, method, size=size)
     at = planes.index.index(index)
     seeds = torch.tensor([derive_seed(seed, subject.key, index, 0)], dtype=torch.int64)
     foreground = None if planes.foreground is None else planes.foreground[at : at + 1]
+    batch = Batch(planes.image[at : at + 1], foreground, seeds).to(device)
     with torch.no_grad():
-        restored = method.reconstruct(Batch(planes.image[at : at + 1], foreground, seeds).to(device))
+        restored = method.restored(batch) if isinstance(method, TrainedMethod) else method.reconstruct(batch)
     if restored is None:
         return None
     out: FloatArray = planes.grid.up(restored[:, 0].float().cpu())[0].numpy()

@@ -11,6 +11,7 @@
         bootstrap.npz     draws of every metric
         maps/             raw anomaly maps, float16
         checkpoint/       weights, training state, loss history
+        attempts.json     seconds of scoring in attempts that were stopped
         log.txt           what went wrong
 
 Every file is written under a temporary name, flushed to disk and renamed.
@@ -26,13 +27,13 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadbench.errors import StoreError
+from uadbench.errors import StoreError, UsageError
 from uadbench.identity import digest
 from uadbench.lock import held, hold
 from uadbench.result import Cell, Result, State, _plain
@@ -145,10 +146,14 @@ class CellFolder:
 
     @property
     def done(self) -> bool:
-        """Whether the cell is complete: its status says so and its results are there."""
-        return self.status().get("state") == "done" and all(
-            (self.path / name).is_file() for name in ("cell.json", "metrics.json", "subjects.csv", "provenance.json")
-        )
+        """Whether the cell is complete: its status says so, its identity can be read and its results are there."""
+        if self.status().get("state") != "done":
+            return False
+        try:
+            self.cell()
+        except StoreError:
+            return False
+        return all((self.path / name).is_file() for name in ("metrics.json", "subjects.csv", "provenance.json"))
 
     def result(self) -> Result:
         """Read the numbers.
@@ -239,10 +244,11 @@ class CellFolder:
         return anomaly_map, own
 
     def log(self, text: str) -> None:
-        """Append to the log."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{now()} {text.rstrip()}\n")
+        """Append to the log; a log that cannot be written stops nothing."""
+        with suppress(OSError):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{now()} {text.rstrip()}\n")
 
     def is_held(self) -> bool:
         """Whether a living process is at work in the cell."""
@@ -281,11 +287,14 @@ class Store:
         """Return the folder of a cell.
 
         Raises:
-            StoreError: if another cell has the same short hash.
+            UsageError: if another cell has the same short hash.
         """
         folder = CellFolder(self.root / cell.place)
-        if (folder.path / "cell.json").is_file() and folder.cell().id != cell.id:
-            raise StoreError(f"{folder.path} holds another cell; remove it or give another --out")
+        with suppress(StoreError):  # An identity that cannot be read is written again.
+            if (folder.path / "cell.json").is_file() and folder.cell().id == cell.id:
+                return folder
+            if (folder.path / "cell.json").is_file():
+                raise UsageError(f"{folder.path} holds another cell; remove it or give another --out")
         return folder
 
     def folders(self) -> list[CellFolder]:
@@ -297,4 +306,11 @@ class Store:
         exact = [
             f for f in self.folders() if str(f.path.relative_to(self.root)) == word.strip("/") or f.path.name == word
         ]
-        return exact or [f for f in self.folders() if f.cell().id.startswith(word)]
+        if exact:
+            return exact
+        found = []
+        for folder in self.folders():
+            with suppress(StoreError):
+                if folder.cell().id.startswith(word):
+                    found.append(folder)
+        return found

@@ -25,6 +25,7 @@ from typing_extensions import Self
 
 from uadbench.errors import Interrupted, UADBenchError
 from uadbench.method import Batch, Images, Method, Precision, Run, derive_seed, require_fitted
+from uadbench.weights import save_atomic
 
 QUICK: Mapping[str, Any] = {
     "image_size": 48, "steps": 1400, "batch_size": 8, "learning_rate": 2e-3, "schedule": "cosine",
@@ -75,10 +76,14 @@ class TrainedMethod(Method):
 
     def score(self, batch: Batch) -> Tensor:
         """Return the mean absolute residual over channels, (B, H, W)."""
+        return (batch.image - self.restored(batch)).abs().mean(dim=1)
+
+    def restored(self, batch: Batch) -> Tensor:
+        """Return `reconstruct(batch)` in float32, computed where the batch lies and in the precision of the training."""
         require_fitted(self, "net_")
         network(self).to(batch.image.device).eval()
         with torch.no_grad(), autocast(batch.image.device.type, self.precision_):
-            return (batch.image - self.reconstruct(batch).float()).abs().mean(dim=1)
+            return self.reconstruct(batch).float()
 
 
 def network(method: TrainedMethod) -> nn.Module:
@@ -141,6 +146,8 @@ class _Loop:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
+        if run.device.startswith("cuda:"):
+            torch.cuda.set_device(run.device)  # accelerate takes the current one
         # accelerate keeps precision and device in a singleton; a second method may want other ones.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
@@ -241,8 +248,7 @@ class _Loop:
             "seconds": self.seconds_before + seconds,
         }
         path = self.run.folder / CHECKPOINT
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        save_atomic(state, path)
 
     def resume(self) -> None:
         """Go on from the checkpoint in the run's folder, if there is one that can be read."""

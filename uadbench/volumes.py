@@ -5,7 +5,7 @@ Normalising, slicing, resizing and masking are done here once, for all methods a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,10 +75,17 @@ class WorkingGrid:
         return self.down(mask[:, None].float())[:, 0] >= 0.5
 
     def up(self, anomaly_map: Tensor) -> Tensor:
-        """Resize maps (N, h, w) back to the native size."""
+        """Resize maps (N, h, w) back to the native size, without what was padded."""
+        anomaly_map = anomaly_map[:, : self.working[0], : self.working[1]]
         if self.native == self.working:
             return anomaly_map
         return functional.interpolate(anomaly_map[:, None], self.native, mode="bilinear", align_corners=False)[:, 0]
+
+
+def common_size(sizes: Iterable[tuple[int, int]], image_size: int | None) -> tuple[int, int]:
+    """Return the working size that slices of all native `sizes` fit into."""
+    working = [WorkingGrid.of(native, image_size).working for native in sizes]
+    return max(h for h, _ in working), max(w for _, w in working)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,9 @@ class Planes:
     subject: str
 
 
-def to_planes(volume: Volume, image: FloatArray, method: Method, *, at_least: float = 0.0) -> Planes:
+def to_planes(
+    volume: Volume, image: FloatArray, method: Method, *, at_least: float = 0.0, size: tuple[int, int] | None = None
+) -> Planes:
     """Cut a normalised volume into what `method` sees.
 
     Args:
@@ -109,6 +118,8 @@ def to_planes(volume: Volume, image: FloatArray, method: Method, *, at_least: fl
         method: for `ndim` and `image_size`.
         at_least: leave out slices whose foreground is smaller than this share of the fullest slice's. Slices without
             any foreground are always left out.
+        size: (h, w) to which smaller slices are padded with background at the bottom and on the right, so that volumes
+            of different sizes give images of one size; not for `ndim = 3`.
     """
     if volume.foreground is None:
         chosen = np.arange(volume.grid[0])
@@ -122,6 +133,9 @@ def to_planes(volume: Volume, image: FloatArray, method: Method, *, at_least: fl
     mask = None
     if volume.foreground is not None:
         mask = grid.down_mask(torch.from_numpy(volume.foreground[chosen]))
+    if size is not None and method.ndim == 2:
+        planes = _pad(planes, size)
+        mask = None if mask is None else _pad(mask, size)
     if method.ndim == 3:
         planes = planes.transpose(0, 1)[None].contiguous()
         mask = None if mask is None else mask[None]
@@ -185,6 +199,7 @@ def score_volume(
     seed: int,
     device: str,
     batch_size: int,
+    size: tuple[int, int] | None = None,
     each_batch: Callable[[int], None] = lambda n: None,
 ) -> tuple[FloatArray, dict[int, float]]:
     """Return the anomaly map of one volume on its own grid, zero outside the foreground.
@@ -196,6 +211,7 @@ def score_volume(
         seed: of the run; the seed of each slice follows from it, the subject and the slice.
         device: where to compute.
         batch_size: slices at a time; it does not change the result.
+        size: as in `to_planes`.
         each_batch: called with the number of slices after every batch.
 
     Returns:
@@ -204,7 +220,7 @@ def score_volume(
     Raises:
         DegenerateScores: if a value inside the foreground is NaN or infinite, or the shape is wrong.
     """
-    planes = to_planes(volume, image, method)
+    planes = to_planes(volume, image, method, size=size)
     out = np.zeros(volume.grid, np.float32)
     image_scores: dict[int, float] = {}
     keys = [-1] if method.ndim == 3 else list(planes.index)

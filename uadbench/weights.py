@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,17 @@ def save_fitted(method: Method, folder: Path) -> None:
     if not state:
         raise NotFitted(f"{type(method).__name__}.save() was called before fit(); there is nothing to save")
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (FILE + ".part")
-    torch.save({name: _plain(method, name, value) for name, value in state.items()}, temporary)
-    temporary.replace(folder / FILE)
+    save_atomic({name: _plain(method, name, value) for name, value in state.items()}, folder / FILE)
+
+
+def save_atomic(state: dict[str, Any], path: Path) -> None:
+    """Write what `torch.load(weights_only=True)` reads; `path` holds all of it or what it held before."""
+    temporary = path.with_suffix(".part")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def load_fitted(method: Method, folder: Path) -> None:
@@ -61,6 +70,7 @@ def load_fitted(method: Method, folder: Path) -> None:
     for name, value in state.items():
         if isinstance(value, dict) and "module" in value:
             getattr(method, name).load_state_dict(value["module"])
+            getattr(method, name).eval()
         elif isinstance(value, dict) and "array" in value:
             setattr(method, name, value["array"].numpy())
         else:

@@ -245,8 +245,31 @@ def test_a_manifest_is_written_from_patterns(tmp_path: Path) -> None:
     assert other(tmp_path / "out" / "o.csv").read_text() != path.read_text()
 
 
+def test_the_subject_may_stand_in_folder_and_file_name(tmp_path: Path) -> None:
+    for i in range(10):
+        fake_data.nifti(tmp_path / f"h{i}" / f"h{i}_T1.nii.gz", fake_data.brain(i))
+        fake_data.nifti(tmp_path / f"h{i}" / "other_T1.nii.gz", fake_data.brain(i))
+    fake_data.nifti(tmp_path / "p" / "x_T1.nii.gz", fake_data.brain(0))
+    fake_data.nifti(tmp_path / "p" / "x_lesion.nii.gz", np.ones((20, 24, 6), np.uint8))
+    words = {
+        "healthy": f"{tmp_path}/{{subject}}/{{subject}}_T1.nii.gz",
+        "image": f"{tmp_path}/p/{{subject}}_T1.nii.gz",
+        "lesion": f"{tmp_path}/p/{{subject}}_lesion.nii.gz",
+    }
+    data = make(resolve(Manifest, [("test", words)])[0](tmp_path / "m.csv"))
+    assert sorted(s.id for s in data.subjects()) == [*(f"h{i}" for i in range(10)), "x"]
+
+
+def test_the_split_and_the_meaning_of_a_file_are_part_of_the_content(manifest: Path) -> None:
+    before = make(manifest).content()
+    assert make(manifest).content() == before
+    text = manifest.read_text()
+    manifest.write_text(text.replace("subject,split,image,lesion,foreground", "subject,split,image,foreground,lesion"))
+    assert make(manifest).content() != before
+
+
 def test_wrong_patterns_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(BadParameter, match=r"must hold \{subject\} once"):
+    with pytest.raises(BadParameter, match=r"must hold \{subject\}"):
         resolve(Manifest, [("test", {**patterns(tmp_path), "healthy": "x.nii.gz"})])
     with pytest.raises(BadParameter, match="needs image="):
         resolve(Manifest, [("test", {"healthy": "{subject}"})])

@@ -10,7 +10,7 @@ import typer
 
 from uadbench.cli.console import out, print_board, say
 from uadbench.cli.run import Out, store_folder
-from uadbench.errors import UsageError
+from uadbench.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from uadbench.store import CellFolder, Store
@@ -28,7 +28,11 @@ def status(
     counts: dict[tuple[str, str], dict[str, int]] = {}
     reasons: list[tuple[str, str]] = []
     for folder in Store(store_folder(out_folder)).folders():
-        cell, facts = folder.cell(), folder.status()
+        try:
+            cell, facts = folder.cell(), folder.status()
+        except StoreError as error:
+            say(f"warning: left out: {error}")
+            continue
         state = str(facts.get("state", "queued"))
         if state == "running" and not folder.is_held():
             state = "interrupted"
@@ -95,6 +99,7 @@ def leaderboard(
             raise UsageError(f"no group is called {name!r}; groups of these subjects: {', '.join(known) or 'none'}")
     conditions = [f"{by}={value}" for value in known[by]] if by else [where]
     boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything)]
+    boards = [b for b in boards if not b.subset or any(r.values[b.rank_by.name].n for r in b.rows)] or boards
     if as_json:
         typer.echo(wide(boards).to_json(orient="records", indent=1))
     else:

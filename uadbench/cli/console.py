@@ -137,19 +137,21 @@ def print_board(board: Board) -> None:
     table = Table(title=f"{board.title}, ranked by {board.rank_by.title}", title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("method", no_wrap=True)
-    shown = [m for m in board.metrics if m.name in _SHOWN] or board.metrics
+    wide = console.width >= WIDE
+    shown = [m for m in board.metrics if m.name in (_SHOWN if wide else _INTERVALS)] or board.metrics
     for metric in shown:
         table.add_column(metric.title, justify="right", no_wrap=True)
-    for name in ("n", "cells", "train s", "s/vol"):
+    for name in ("n", "cells", "train s", "s/vol") if wide else ("n", "train s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in board.rows:
         cells = [with_interval(row, m.name) if m.name in _INTERVALS else short(row.values[m.name].value) for m in shown]
-        facts = [short(row.facts[name]) for name in ("train_seconds", "score_seconds_per_volume")]
+        seconds = [short(row.facts[name]) for name in ("train_seconds", "score_seconds_per_volume")]
+        facts = [str(row.done), *seconds] if wide else seconds[:1]
         n = str(row.values[board.rank_by.name].n)
-        table.add_row(
-            str(row.rank or "-"), row.method, *cells, n, str(row.done), *facts, style="" if row.rank else "dim"
-        )
+        table.add_row(str(row.rank or "-"), row.method, *cells, n, *facts, style="" if row.rank else "dim")
     console.print(table)
+    if not wide:
+        console.print("more columns in a wider terminal, or with: uadbench leaderboard --export leaderboard.csv")
     for row in board.rows:
         if row.note:
             console.print(f"{row.method}: {row.note}", markup=False)
@@ -163,5 +165,8 @@ def print_board(board: Board) -> None:
         console.print(board.note, markup=False)
 
 
-_SHOWN = ("auprc", "dice", "auroc", "auprc_pooled", "oracle_dice", "healthy_fp_ml")
+WIDE = 150
+"""Characters that the table with all columns needs."""
+
+_SHOWN = ("auprc", "dice", "oracle_dice_subject", "auroc", "auprc_pooled", "healthy_fp_ml")
 _INTERVALS = ("auprc", "dice")

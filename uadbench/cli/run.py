@@ -15,6 +15,7 @@ from uadbench.errors import UsageError
 
 if TYPE_CHECKING:
     from uadbench.plan import Plan, Request
+    from uadbench.registry import Registry
     from uadbench.runner import Outcome
     from uadbench.store import Store
 
@@ -76,8 +77,10 @@ def run(
         for name in request.methods:
             registry.entry("method", name)
         registry.entry("dataset", request.dataset)
+    requests = share_data(requests, registry)
 
     from uadbench.plan import make_plan
+    from uadbench.reporter import Stop
     from uadbench.runner import Outcome, run_plan
     from uadbench.store import Store
 
@@ -86,15 +89,32 @@ def run(
     if dry_run:
         _print_plans(plans, store, as_json)
         return
-    total = Outcome()
+    total, stop = Outcome(), Stop()
     for plan in plans:
-        outcome = run_plan(plan, store, TerminalReporter())
+        if stop():
+            break
+        outcome = run_plan(plan, store, TerminalReporter(), stop=stop)
         total.cells += outcome.cells
         if not as_json:
             _print_outcome(plan, outcome, store)
     if as_json:
         typer.echo(json.dumps([_cell_json(*cell) for cell in total.cells], indent=1))
     raise typer.Exit(total.exit_code)
+
+
+def share_data(requests: list[Request], registry: Registry) -> list[Request]:
+    """Give every dataset of the command the parameters that are meant for it: "key=value" or "dataset.key=value".
+
+    Raises:
+        BadParameter: for a parameter that none of the datasets has.
+    """
+    from dataclasses import fields, replace
+
+    from uadbench.params import assign
+
+    owners = {r.dataset: [f.name for f in fields(registry.dataset(r.dataset))] for r in requests}
+    by_dataset = assign(requests[0].data, owners, "dataset")
+    return [replace(r, data=[f"{key}={value}" for key, value in by_dataset[r.dataset].items()]) for r in requests]
 
 
 def build_requests(

@@ -1,7 +1,8 @@
 """The metrics: what each one is, in one table. Formulas live in the modules beside this file.
 
 A metric is computed per lesion subject and averaged, over all lesion subjects pooled, or per healthy subject and averaged.
-All of them see foreground voxels only, after the protocol's post-processing. Lesion labels are read here and nowhere else.
+All of them see foreground voxels only, after the protocol's post-processing. No label takes part in a decision, except
+in metrics that are called oracle.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ _ALL = (
     ),
     Metric(
         "oracle_dice",
-        "oracle Dice",
+        "oracle Dice pooled",
         "pooled",
         True,
         _oracle_dice,
@@ -165,7 +166,7 @@ _ALL = (
     ),
     Metric(
         "oracle_dice_subject",
-        "oracle Dice/subject",
+        "oracle Dice",
         "lesion subjects",
         True,
         _oracle_dice,
