@@ -88,14 +88,23 @@ class Nifti(Dataset):
         return lines
 
     def content(self) -> str:
-        """Return a fingerprint of the files and of what each of them is."""
-        return digest(
-            {
-                key: [{n: file_hash(p) for n, p in line.images.items() if p in line.subject.files},
-                      {n: file_hash(p) for n, p in line.masks.items()}]
-                for key, line in self._lines.items()
-            }
-        )  # fmt: skip
+        """Return a fingerprint of the files and of what each of them is.
+
+        Raises:
+            DataError: if two people have the same image, which would be in two splits under two names.
+        """
+        content: dict[str, list[dict[str, str]]] = {}
+        owner: dict[str, Subject] = {}
+        for key, line in self._lines.items():
+            images = {n: file_hash(p) for n, p in line.images.items() if p in line.subject.files}
+            content[key] = [images, {n: file_hash(p) for n, p in line.masks.items()}]
+            for value in images.values():
+                other = owner.setdefault(value, line.subject)
+                if other.id != line.subject.id:
+                    raise DataError(
+                        f"{self.root}: {other.id!r} and {line.subject.id!r} have the same image; take one of them out"
+                    )
+        return digest(content)
 
     def _line(self, row: Mapping[str, str], base: Path, source: str) -> Line:
         missing = [name for name in ("subject", "split") if not row.get(name)]
@@ -122,6 +131,10 @@ class Nifti(Dataset):
     def _wanted(self, images: Mapping[str, Path], source: str) -> list[str]:
         if self.modality:
             return self.modality.split("+")
+        if not images:
+            raise DataError(
+                f"{source}: there is no image; the column is called image, or image:T1 and so on for several"
+            )
         if len(images) != 1:
             there = ", ".join(images) or "none"
             raise UsageError(f"{source}: there are {len(images)} images ({there}); say which with --modality")

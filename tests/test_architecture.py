@@ -11,7 +11,7 @@ from conftest import ROOT
 NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "result", "params"}
 VERBS = {
     "metrics", "volumes", "thresholds", "postprocess", "bank", "evaluation", "nets", "noise", "features", "diffusion",
-    "training", "weights", "guard", "lock", "store", "provenance",
+    "training", "weights", "guard", "lock", "files", "store", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",

@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from uadbench.cli import app
 from uadbench.export import COLUMNS, LONG_COLUMNS
+from uadbench.metrics import METRICS
 from uadbench.registry import Registry
 from uadbench.scaffold import new_method
 
@@ -24,6 +25,7 @@ def test_the_columns_of_the_tables_are_listed() -> None:
     for columns in (COLUMNS, LONG_COLUMNS):
         rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in columns.items())
         assert rows.strip() in README
+    assert all(f"| `{m.name}` | {m.description} |" in README for m in METRICS.values())
 
 
 def test_the_plugin_is_the_one_that_the_program_writes(tmp_path: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uadbench.errors import NameClash, PluginError, UnknownName
+from uadbench.errors import NameClash, PluginError, UnknownName, UsageError
 from uadbench.method import Method
 from uadbench.registry import Registry
 from uadbench.scaffold import new_method
@@ -96,13 +96,15 @@ def test_a_broken_plugin_is_one_warning_and_stops_nothing(tmp_path: Path, text: 
     assert "bad.py" in warnings[0]
 
 
-def test_a_missing_plugin_is_one_warning() -> None:
+def test_a_missing_plugin_is_refused_if_it_was_typed_and_a_warning_if_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        Registry(["nowhere.py"])
+    monkeypatch.setenv("UADBENCH_PLUGINS", "nowhere.py")
     warnings: list[str] = []
-    registry = Registry(["nowhere.py"], warn=warnings.append)
-    registry.entries("method")
-    registry.entries("dataset")
+    registry = Registry(warn=warnings.append)
+    assert "mddpm" in registry.entries("method")
+    assert "phantom" in registry.entries("dataset")
     assert len(warnings) == 1
-    assert "nowhere.py" in warnings[0]
 
 
 @pytest.mark.parametrize("line", ["import not_there", "raise SystemExit(3)", "1 / 0"])

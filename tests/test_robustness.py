@@ -16,7 +16,7 @@ from conftest import PLUGINS
 from uadbench.bank import Bank
 from uadbench.cli.run import share_data
 from uadbench.dataset import Subject
-from uadbench.errors import BadParameter, DataError, UsageError
+from uadbench.errors import BadParameter, DataError, StoreError, UsageError
 from uadbench.evaluation import by_person
 from uadbench.leaderboard import make_boards
 from uadbench.plan import Plan, Request, make_plan
@@ -201,3 +201,55 @@ def test_people_count_once_however_often_they_were_scanned(tmp_path: Path) -> No
 
 def test_a_subject_has_a_person() -> None:
     assert Subject("p", "second").id == "p"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written.*give another --out"):
+        Store(tmp_path / "file").check_writable()
+    Store(tmp_path / "new").check_writable()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
+    plan = plan_for("random")
+    with CellFolder(tmp_path / plan.cells[0].cell.place).locked():  # type: ignore[union-attr]
+        outcome = run_plan(plan, Store(tmp_path), silent())
+    assert [state for _, _, state, _ in outcome.cells] == ["busy"]
+    assert outcome.exit_code == 1
+    assert run_plan(plan, Store(tmp_path), silent()).exit_code == 0
+
+
+def test_nothing_that_can_run_is_no_success(tmp_path: Path) -> None:
+    manifest = fake_data.nifti_set(tmp_path)
+    plan = plan_for("voxel_zscore", dataset="nifti", data=[f"root={manifest}"], references=["random"])
+    outcome = run_plan(plan, Store(tmp_path / "runs"), silent())
+    assert outcome.exit_code == 1
+    assert "-D registered=true" in outcome.cells[1][3]
+
+
+def test_the_same_image_under_two_names_is_refused(tmp_path: Path) -> None:
+    manifest = fake_data.nifti_set(tmp_path)
+    text = manifest.read_text()
+    again = next(line for line in text.splitlines() if line.startswith("s0,")).replace("s0,train", "t0,test_healthy")
+    manifest.write_text(text.rstrip() + "\n" + again + "\n")
+    with pytest.raises(DataError, match="'s0' and 't0' have the same image"):
+        plan_for("random", dataset="nifti", data=[f"root={manifest}"])
+    manifest.write_text(text.replace("image", "picture"))
+    with pytest.raises(DataError, match="there is no image"):
+        plan_for("random", dataset="nifti", data=[f"root={manifest}"])
+
+
+def test_the_path_that_a_run_prints_is_found(tmp_path: Path) -> None:
+    folder, _, _ = one(plan_for("random"), tmp_path)
+    store = Store(tmp_path)
+    for word in (str(folder.path), folder.path.name, f"random/{folder.path.name}", folder.cell().id[:8]):
+        assert [f.path for f in store.find(word)] == [folder.path], word
+
+
+def test_empty_masks_are_counted(tmp_path: Path) -> None:
+    folder, _, _ = one(plan_for("random"), tmp_path)
+    table = pd.read_csv(folder.path / "subjects.csv")
+    table.loc[table[table.role == "test_lesion"].index[0], "auprc"] = np.nan
+    table.to_csv(folder.path / "subjects.csv", index=False)
+    assert any("1 lesion test subject(s)" in w for w in make_boards(read_cells([folder])[0])[0].warnings)

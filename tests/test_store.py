@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from uadbench.arrays import FloatArray
-from uadbench.errors import StoreError
+from uadbench.errors import StoreError, UsageError
+from uadbench.files import file_name, write_atomic
 from uadbench.lock import held, hold
 from uadbench.result import Cell, Result, Value
-from uadbench.store import CellFolder, Store, file_name, write_atomic
+from uadbench.store import CellFolder, Store
 
 NAN = float("nan")
 
@@ -133,7 +134,7 @@ def test_another_cell_at_the_same_place_is_refused(tmp_path: Path) -> None:
     folder.create(cell(), {})
     data = json.loads((folder.path / "cell.json").read_text())
     (folder.path / "cell.json").write_text(json.dumps({**data, "source": "other"}))
-    with pytest.raises(StoreError, match="holds another cell"):
+    with pytest.raises(UsageError, match="holds another cell"):
         store.folder(cell())
 
 

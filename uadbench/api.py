@@ -73,6 +73,8 @@ def run(
     for name in ("params", "data"):
         if isinstance(given := request.get(name), Mapping):
             request[name] = [f"{key}={as_text(value)}" for key, value in given.items()]
+    if isinstance(request.get("seeds"), int):
+        request["seeds"] = (request["seeds"],)
     references = request.pop("references", tuple(defaults()["references"]))
     plan = make_plan(Request(methods=methods, dataset=dataset, references=references, **request), Registry(plugins))
     outcome = run_plan(plan, Store(Path(out)), reporter or silent())

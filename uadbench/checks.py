@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from uadbench.errors import ContractBroken
+from uadbench.errors import ContractBroken, DataError
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ def run_checks(checks: dict[str, Callable[[Any], None]], trial: Any) -> Iterator
             yield Check(name, "passed")
         except Skip as reason:
             yield Check(name, "skipped", str(reason))
+        except DataError:
+            raise  # The files are wrong, not the code; every further check would say so again.
         except ContractBroken as error:
             yield Check(name, "broken", str(error))
         except Exception as error:

@@ -11,7 +11,8 @@ UADBenchError
 |-- DegenerateScores        NaN, infinite or constant scores
 |-- ContractBroken          a component breaks the contract
 |-- PluginError             a plug-in cannot be loaded
-|-- StoreError              a cell of the store is incomplete, damaged or in use
+|-- StoreError              a cell of the store is incomplete or damaged
+|   `-- Busy                another process is at work in it
 `-- Interrupted             exit code 130: stopped by the user, ready to be resumed
 """
 
@@ -73,6 +74,10 @@ class PluginError(UADBenchError):
 
 class StoreError(UADBenchError):
     """A cell of the store is incomplete, damaged or in use by another process."""
+
+
+class Busy(StoreError):
+    """Another process is at work in a cell."""
 
 
 class Interrupted(UADBenchError):

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from uadbench.errors import UsageError
+from uadbench.files import write_atomic
 from uadbench.leaderboard import Board
 from uadbench.rows import Row
-from uadbench.store import write_atomic
 
 FORMATS = (".csv", ".md", ".html", ".json", ".tex")
 
@@ -54,8 +54,8 @@ LONG_COLUMNS: dict[str, str] = {
     "data_id": "as above",
     "metric": "name of the metric",
     "over": "lesion subjects, pooled or healthy subjects",
-    "higher_is_better": "true or false",
-    "oracle": "true if the metric looks at test labels to decide",
+    "higher_is_better": "True or False",
+    "oracle": "True if the metric looks at test labels to decide",
     "value": "mean over seeds", "ci_low": "of the bootstrap over subjects", "ci_high": "likewise",
     "seed_std": "standard deviation over cells",
     "n": "subjects that took part", "excluded": "subjects for which the metric is undefined",
@@ -198,9 +198,11 @@ def _cell(value: Any) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number with three decimals below 10, and fewer above; "-" for NaN."""
+    """Return a number with three decimals below 10, four below 0.01 and fewer above; "-" for NaN."""
     if math.isnan(value):
         return "-"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.4f}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:,.0f}"
 
 

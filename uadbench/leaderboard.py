@@ -178,6 +178,9 @@ def _warnings(board: Board, few: int) -> list[str]:
     sizes = {r.values[board.rank_by.name].n for r in board.rows if r.rank}
     if sizes and min(sizes) < few:
         out.append(f"n = {min(sizes)} lesion subjects is too small to rank methods that are close (fewer than {few})")
+    empty = max((r.values[board.rank_by.name].excluded for r in board.rows), default=0)
+    if empty and not board.subset:
+        out.append(f"{empty} lesion test subject(s) have no lesion voxel inside the foreground and are not counted")
     budgets = {
         (r.facts["steps"], r.facts["images_seen"])
         for r in board.rows

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from uadbench.errors import StoreError
+from uadbench.errors import Busy
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
@@ -27,7 +27,7 @@ def hold(path: Path) -> Iterator[None]:
     """Hold the lock `path` inside the context.
 
     Raises:
-        StoreError: if a living process holds it.
+        Busy: if a living process holds it.
     """
     _acquire(path)
     stop = threading.Event()
@@ -62,9 +62,7 @@ def _acquire(path: Path) -> None:
         time.sleep(TAKEOVER_SECONDS)
         if path.is_file() and path.read_text() == owner:
             return
-    raise StoreError(
-        f"{path.parent} is being worked on by {_describe(path)}; wait for it, or remove {path} if it is gone"
-    )
+    raise Busy(f"{path.parent} is being worked on by {_describe(path)}; when that has ended, give the command again")
 
 
 def _read(path: Path) -> dict[str, str | int]:

@@ -211,9 +211,9 @@ def incompatible(method: Method, dataset: Dataset) -> str | None:
     """Return why a method and a dataset do not go together, or None."""
     missing = sorted(method.needs - dataset.provides())
     if missing:
-        return (
-            "needs " + " and ".join(NEEDS.get(word, word) for word in missing) + ", which this dataset does not offer"
-        )
+        claims = [w for w in missing if w in {f.name for f in fields(dataset)}]
+        remedy = "".join(f"; if it does, say so with -D {word}=true" for word in claims)
+        return f"needs {' and '.join(NEEDS.get(word, word) for word in missing)}, which this dataset does not offer{remedy}"
     channels = len(dataset.channel_names())
     if method.accepts_channels and channels not in method.accepts_channels:
         takes = " or ".join(str(n) for n in method.accepts_channels)

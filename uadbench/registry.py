@@ -80,8 +80,16 @@ class Registry:
         Args:
             plugins: paths of files, or of folders with plug-in files.
             warn: called with one sentence for each plug-in that cannot be read; it is left out.
+
+        Raises:
+            UsageError: if one of `plugins` does not exist.
         """
         self._warn = warn or (lambda text: sys.stderr.write(f"warning: {text}\n"))
+        for path in plugins:
+            if not Path(path).expanduser().exists():
+                raise UsageError(
+                    f"--plugin {path}: there is no such file or folder; the path is relative to {Path.cwd()}"
+                )
         given = [*os.environ.get(ENVIRONMENT, "").split(os.pathsep), *map(str, plugins)]
         self._plugins = list(dict.fromkeys(Path(p).expanduser().resolve() for p in given if p))
         self._entries: dict[Kind, dict[str, Entry]] = {}
@@ -262,8 +270,11 @@ def _only_class(module: ModuleType, kind: Kind) -> type:
         and not inspect.isabstract(value)
     ]
     if len(found) != 1:
+        for value in vars(module).values():
+            own = isinstance(value, type) and issubclass(value, BASE[kind]) and value.__module__ == module.__name__
+            if not found and own and inspect.isabstract(value):
+                lacking = ", ".join(sorted(value.__abstractmethods__))
+                raise PluginError(f"{module.__file__}: {value.__name__} must define {lacking}")
         names = ", ".join(c.__name__ for c in found) or "none"
-        raise PluginError(
-            f"{module.__file__} must define exactly one {kind}, and all its abstract methods; found: {names}"
-        )
+        raise PluginError(f"{module.__file__} must define exactly one {kind}; found: {names}")
     return found[0]

@@ -23,7 +23,11 @@ class Reporter(Protocol):
         """Open a progress bar."""
 
     def end(self, planned: Planned, folder: CellFolder | None, outcome: str, reason: str) -> None:
-        """A cell came to an end: "done", "kept" (it was there already), "failed", "skipped" or "interrupted"."""
+        """A cell came to an end.
+
+        `outcome` is "done", "kept" (it was there already), "failed", "skipped", "interrupted", or "busy" if another process
+        is at work in it.
+        """
 
     def note(self, text: str) -> None:
         """Say something."""

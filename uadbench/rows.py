@@ -114,7 +114,9 @@ def make_row(cells: list[Stored], label: str, metrics: list[Metric], where: str)
     notes = list(dict.fromkeys(c.provenance["unranked"] for c in done if c.provenance.get("unranked")))
     if any(c.provenance.get("transductive") for c in done):
         notes.append("transductive")
-    notes += list(dict.fromkeys(f"{c.state}: {c.reason}" for c in cells if c.state not in ("done",)))
+    notes += list(
+        dict.fromkeys(f"{c.state}: {c.reason}" if c.reason else c.state for c in cells if c.state not in ("done",))
+    )
     return Row(
         label,
         first.method,

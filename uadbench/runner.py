@@ -13,13 +13,14 @@ from typing import Any
 import uadbench
 from uadbench.bank import Bank
 from uadbench.dataset import Role, Subject
-from uadbench.errors import DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
+from uadbench.errors import Busy, DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
 from uadbench.evaluation import evaluate
+from uadbench.files import now
 from uadbench.method import Method, Run, derive_seed
 from uadbench.plan import Plan, Planned
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
 from uadbench.reporter import Reporter, Stop
-from uadbench.store import CellFolder, Store, now
+from uadbench.store import CellFolder, Store
 from uadbench.volumes import common_size
 from uadbench.weights import FILE as FITTED
 from uadbench.weights import count_parameters
@@ -38,9 +39,12 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 if all cells are done or skipped, 1 if one failed, 130 if interrupted."""
+        """130 if interrupted; 1 if a cell failed or is another process's, or nothing that was asked for is done; else 0."""
         states = {outcome for _, _, outcome, _ in self.cells}
-        return 130 if "interrupted" in states else 1 if "failed" in states else 0
+        if "interrupted" in states:
+            return 130
+        asked = {outcome for planned, _, outcome, _ in self.cells if not planned.reference}
+        return 1 if states & {"failed", "busy"} or asked == {"skipped"} else 0
 
 
 def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None = None) -> Outcome:
@@ -92,6 +96,8 @@ def _one(
                 folder.set_status("skipped" if planned.skip else "failed", reason=reason)
                 return state, reason
             return _run(plan, planned, folder, bank, reporter, stop)
+    except Busy as error:
+        return "busy", str(error)
     except StoreError as error:
         return "failed", str(error)
 

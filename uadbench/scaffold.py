@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from uadbench.errors import UsageError
+from uadbench.files import write_atomic
 from uadbench.registry import Registry
-from uadbench.store import write_atomic
 
 METHOD = '''"""{title}: distance of a slice from the mean healthy slice."""
 

@@ -19,63 +19,24 @@ Every file is written under a temporary name, flushed to disk and renamed.
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadbench.errors import StoreError, UsageError
-from uadbench.identity import digest
+from uadbench.files import PART, cannot_write, file_name, now, write_atomic
 from uadbench.lock import held, hold
 from uadbench.result import Cell, Result, State, _plain
 
 if TYPE_CHECKING:
     from uadbench.arrays import FloatArray
-
-PART = ".part"
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def file_name(key: str) -> str:
-    """Return a name for `key` that every file system takes, different for different keys."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", key)
-    return key if safe == key and not key.startswith(".") else f"{safe.lstrip('.')}-{digest(key)[:6]}"
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or what it held before.
-
-    Raises:
-        StoreError: if the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make the folder writable"
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror or error}; {remedy} and give the same command again, what is "
-            "finished is kept"
-        ) from error
 
 
 class CellFolder:
@@ -143,6 +104,12 @@ class CellFolder:
             return self.read_json("status.json")
         except StoreError:
             return {}
+
+    @property
+    def state(self) -> str:
+        """The state in a word; a cell whose process is gone is "interrupted"."""
+        state = str(self.status().get("state", "queued"))
+        return "interrupted" if state == "running" and not self.is_held() else state
 
     @property
     def done(self) -> bool:
@@ -261,8 +228,14 @@ class CellFolder:
         Raises:
             StoreError: if another process is at work in it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with hold(self.path / "lock"):
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = hold(self.path / "lock")
+            lock.__enter__()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        with ExitStack() as stack:
+            stack.push(lock)
             for leftover in self.path.rglob(f"*{PART}"):
                 leftover.unlink(missing_ok=True)
             yield
@@ -283,6 +256,16 @@ class Store:
         """Refer to the folder `root`, which need not exist yet."""
         self.root = root
 
+    def check_writable(self) -> None:
+        """Write a byte and take it away again.
+
+        Raises:
+            StoreError: naming the folder, the cause and the remedy.
+        """
+        probe = self.root / f".probe.{os.getpid()}"
+        write_atomic(probe, b"0")
+        probe.unlink()
+
     def folder(self, cell: Cell) -> CellFolder:
         """Return the folder of a cell.
 
@@ -290,11 +273,12 @@ class Store:
             UsageError: if another cell has the same short hash.
         """
         folder = CellFolder(self.root / cell.place)
-        with suppress(StoreError):  # An identity that cannot be read is written again.
-            if (folder.path / "cell.json").is_file() and folder.cell().id == cell.id:
-                return folder
-            if (folder.path / "cell.json").is_file():
-                raise UsageError(f"{folder.path} holds another cell; remove it or give another --out")
+        try:
+            there = folder.cell().id
+        except StoreError:  # None yet, or an identity that cannot be read and is written again.
+            return folder
+        if there != cell.id:
+            raise UsageError(f"{folder.path} holds another cell; remove it or give another --out")
         return folder
 
     def folders(self) -> list[CellFolder]:
@@ -302,9 +286,12 @@ class Store:
         return [CellFolder(path.parent) for path in sorted(self.root.glob("*/*/*/cell.json"))]
 
     def find(self, word: str) -> list[CellFolder]:
-        """Return the cells whose place ends with, or whose id begins with, `word`."""
+        """Return the cells whose place ends with `word` or is that path, or whose id begins with it."""
+        wanted = Path(word).parts
         exact = [
-            f for f in self.folders() if str(f.path.relative_to(self.root)) == word.strip("/") or f.path.name == word
+            f
+            for f in self.folders()
+            if f.path.parts[-len(wanted) :] == wanted or f.path.resolve() == Path(word).resolve()
         ]
         if exact:
             return exact

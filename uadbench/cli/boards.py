@@ -10,7 +10,7 @@ import typer
 
 from uadbench.cli.console import out, print_board, say
 from uadbench.cli.run import Out, store_folder
-from uadbench.errors import StoreError, UsageError
+from uadbench.errors import StoreError, UsageError, suggest
 
 if TYPE_CHECKING:
     from uadbench.store import CellFolder, Store
@@ -33,9 +33,7 @@ def status(
         except StoreError as error:
             say(f"warning: left out: {error}")
             continue
-        state = str(facts.get("state", "queued"))
-        if state == "running" and not folder.is_held():
-            state = "interrupted"
+        state = folder.state
         row = counts.setdefault((cell.dataset, cell.method), {})
         row[state] = row.get(state, 0) + 1
         if state in ("failed", "skipped", "interrupted"):
@@ -88,15 +86,27 @@ def leaderboard(
     cells, problems = read_cells(Store(root).folders())
     for problem in problems:
         say(f"warning: left out: {problem}")
+    if not cells:
+        raise UsageError(f"{root} holds no results; begin with: uadbench run --method mddpm")
+    for word, given, there in (
+        ("dataset", dataset, {c.cell.dataset for c in cells}),
+        ("protocol", protocol, {str(c.cell.protocol["name"]) for c in cells}),
+    ):
+        if given and given not in there:
+            names = ", ".join(sorted(there))
+            raise UsageError(f"{root} holds no results of the {word} {given!r}.{suggest(given, there)} There: {names}.")
     cells = [c for c in cells if dataset in (None, c.cell.dataset) and protocol in (None, c.cell.protocol["name"])]
     if not cells:
-        raise UsageError(
-            f"{root} holds no results{' that fit' if dataset or protocol else ''}; begin with: uadbench run --method mddpm"
-        )
+        raise UsageError(f"{root} holds no results of {dataset} under {protocol}")
     known = group_values(cells)
     for name in filter(None, (where.partition("=")[0], by)):
         if name not in known:
             raise UsageError(f"no group is called {name!r}; groups of these subjects: {', '.join(known) or 'none'}")
+    if where and where.partition("=")[2] not in known[where.partition("=")[0]]:
+        name, _, value = where.partition("=")
+        raise UsageError(
+            f"no subject has {name}={value}.{suggest(value, known[name])} There: {', '.join(known[name])}."
+        )
     conditions = [f"{by}={value}" for value in known[by]] if by else [where]
     boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything)]
     boards = [b for b in boards if not b.subset or any(r.values[b.rank_by.name].n for r in b.rows)] or boards
@@ -124,17 +134,33 @@ def list_runs(
         rows.append(
             {
                 "run": str(folder.path.relative_to(store.root)),
-                "state": facts.get("state", "queued"),
+                "state": folder.state,
                 "changed": facts.get("changed", ""),
+                "given": _given(folder),
             }
         )
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        typer.echo(f"{row['state']:<12} {row['changed']:<26} {row['run']}")
+        typer.echo(f"{row['state']:<12} {row['changed']:<26} {row['run']}  {row['given']}".rstrip())
     if not rows:
         typer.echo(f"{store.root} holds no results yet")
+
+
+def _given(folder: CellFolder) -> str:
+    """Return the parameters of a cell that were given, "steps=40, count=20"; presets are named."""
+    try:
+        config = folder.read_json("config.json")
+    except StoreError:
+        return ""
+    preset = config.get("preset", "quick")
+    words = [] if preset == "quick" else [f"preset {preset}"]
+    for part in ("method", "dataset"):
+        for name, entry in config.get(part, {}).items():
+            if entry["source"] != "default" and not entry["source"].startswith("preset"):
+                words.append(f"{name}={entry['value']}")
+    return ", ".join(words)
 
 
 @runs.command("show")

@@ -77,12 +77,14 @@ def show_method(name: str, plugin: Plugins = None, as_json: AsJson = False) -> N
         typer.echo(f"  {key}: {facts[key] or '-'}")
     typer.echo(f"  needs: {', '.join(facts['needs']) or 'nothing special'}")
     _print_parameters(facts["parameters"])
-    for preset, values in facts["presets"].items():
+    for preset, values in ({"paper": {}} | facts["presets"]).items():
         typer.echo(f"preset {preset}: " + (", ".join(f"{k}={_text(v)}" for k, v in values.items()) or "the defaults"))
     if facts["published"]:
         typer.echo("published numbers (other data, other protocol: for orientation only):")
         for row in facts["published"]:
-            typer.echo(f"  {row['dataset']} {row['metric']} {row['value']} +- {row['spread']}  ({row['source']})")
+            spread = f" +- {row['spread']}" if row["spread"] else ""
+            words = " ".join(filter(None, [row["variant"], row["dataset"], row["metric"]]))
+            typer.echo(f"  {words} {row['value']}{spread} {row['unit']}  ({row['source']})")
 
 
 @datasets.command("show")
@@ -117,10 +119,10 @@ def show_dataset(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
     typer.echo(f"  offers: {', '.join(facts['provides']) or '-'}")
     if "root" in {p["name"] for p in facts["parameters"]}:
         typer.echo(f"  looked for in: --root PATH, or $UADBENCH_DATA/{name} (now {data_folder(name) or 'not set'})")
-    _print_parameters(facts["parameters"])
+    _print_parameters(facts["parameters"], "-D")
     if facts["preparation"]:
         typer.echo(f"uadbench datasets prepare {name} takes:")
-        _print_parameters(facts["preparation"])
+        _print_parameters(facts["preparation"], "-D")
 
 
 @methods.command("check")
@@ -255,8 +257,8 @@ def _parameters(cls: type) -> list[dict[str, Any]]:
     ]
 
 
-def _print_parameters(parameters: list[dict[str, Any]]) -> None:
-    typer.echo("parameters (-p name=value):")
+def _print_parameters(parameters: list[dict[str, Any]], option: str = "-p") -> None:
+    typer.echo(f"parameters ({option} name=value):")
     width = max((len(p["name"]) for p in parameters), default=0)
     for p in parameters:
         default = "required" if p["required"] else f"default {_text(p['default'])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ def out() -> Console:
     """Return a console on standard output."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160)
+    # A file or a pipe has no width of its own; COLUMNS may give one.
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(highlight=False, soft_wrap=not known, width=None if known else 170)
 
 
 def say(text: str) -> None:
@@ -55,6 +58,7 @@ class TerminalReporter:
             "failed": f"FAILED: {reason}",
             "skipped": f"skipped: {reason}",
             "interrupted": f"interrupted: {reason}",
+            "busy": f"not done here: {reason}",
         }
         log = (
             f"; see {folder.path / 'log.txt'}"
@@ -135,8 +139,8 @@ def print_board(board: Board) -> None:
 
     console = out()
     table = Table(title=f"{board.title}, ranked by {board.rank_by.title}", title_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("method", no_wrap=True)
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("method", overflow="fold")
     wide = console.width >= WIDE
     shown = [m for m in board.metrics if m.name in (_SHOWN if wide else _INTERVALS)] or board.metrics
     for metric in shown:

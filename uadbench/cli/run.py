@@ -11,11 +11,12 @@ import typer
 
 from uadbench.cli.console import TerminalReporter, out, print_board, say
 from uadbench.config import setting
-from uadbench.errors import UsageError
+from uadbench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from uadbench.plan import Plan, Request
     from uadbench.registry import Registry
+    from uadbench.result import Cell
     from uadbench.runner import Outcome
     from uadbench.store import Store
 
@@ -24,6 +25,10 @@ Plugins = Annotated[
     typer.Option("--plugin", help="File or folder with methods or datasets of your own; repeatable."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: runs.")]
+
+
+MANY = 6
+"""Cells after which their folders are no longer listed one by one."""
 
 
 def store_folder(given: Path | None) -> Path:
@@ -85,10 +90,20 @@ def run(
     from uadbench.store import Store
 
     store = Store(store_folder(out_folder))
-    plans = [make_plan(request, registry) for request in requests]
+    plans, problems = [], []
+    for request in requests:
+        try:
+            plans.append(make_plan(request, registry))
+        except DataError as error:
+            if not dry_run:
+                raise
+            problems.append(f"{request.dataset} cannot run: {error}")
     if dry_run:
         _print_plans(plans, store, as_json)
-        return
+        for problem in problems:
+            say(problem)
+        raise typer.Exit(DataError.exit_code if problems else 0)
+    store.check_writable()
     total, stop = Outcome(), Stop()
     for plan in plans:
         if stop():
@@ -199,12 +214,14 @@ def _print_plans(plans: Sequence[Plan], store: Store, as_json: bool) -> None:
         past = _past_seconds(store)
         for planned in plan.cells:
             folder = store.folder(planned.cell) if planned.cell else None
-            state = planned.failure or planned.skip or ("done" if folder and folder.done else "to do")
+            begun = folder is not None and folder.state == "interrupted"
+            todo = "to do, was interrupted and goes on" if begun else "to do"
+            state = planned.failure or planned.skip or ("done" if folder and folder.done else todo)
             changed = {k: v["value"] for k, v in planned.config.get("method", {}).items() if v["source"] != "default"}
             rows.append(
                 {
                     "method": planned.name, "dataset": plan.dataset_name, "seed": planned.seed, "state": state,
-                    "seconds_before": past.get((planned.name, plan.dataset_name)),
+                    "seconds_before": past.get(_work(planned.cell)) if planned.cell else None,
                     "parameters": changed, "folder": str(folder.path) if folder else None,
                 }
             )  # fmt: skip
@@ -219,20 +236,28 @@ def _print_plans(plans: Sequence[Plan], store: Store, as_json: bool) -> None:
         words = ", ".join(f"{k}={v}" for k, v in row["parameters"].items())
         table.add_row(row["method"], row["dataset"], str(row["seed"]), row["state"], before, words)
     out().print(table)
-    todo = sum(row["state"] == "to do" for row in rows)
-    typer.echo(f"{todo} of {len(rows)} cells to do, on {plans[0].device}, into {store.root}")
+    todo = sum(row["state"].startswith("to do") for row in rows)
+    where = f", on {plans[0].device}" if plans else ""
+    typer.echo(f"{todo} of {len(rows)} cells to do{where}, into {store.root}")
 
 
-def _past_seconds(store: Store) -> dict[tuple[str, str], float]:
-    """Return how long the latest finished cell of each (method, dataset) took."""
+def _work(cell: Cell) -> str:
+    """Return a hash of what decides how long a cell takes: method, data and their parameters, whatever the seed."""
+    from uadbench.identity import digest
+
+    return digest([cell.method, cell.params, cell.dataset, cell.dataset_params, cell.precision])
+
+
+def _past_seconds(store: Store) -> dict[str, float]:
+    """Return how long the latest finished cell with the same work took."""
     from uadbench.errors import StoreError
 
-    found: dict[tuple[str, str], float] = {}
+    found: dict[str, float] = {}
     for folder in store.folders():
         try:
             if folder.done:
                 cell = folder.cell()
-                found[cell.method, cell.dataset] = sum(folder.read_json("provenance.json")["seconds"].values())
+                found[_work(cell)] = sum(folder.read_json("provenance.json")["seconds"].values())
         except (StoreError, KeyError):
             continue
     return found
@@ -251,7 +276,12 @@ def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
     for problem in problems:
         say(f"warning: {problem}")
     asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept")]
-    for planned, folder, _ in asked:
+    if len(asked) > MANY:
+        typer.echo(f"pictures of {len(asked)} cells: {store.root}/{plan.dataset_name}/<method>/<cell>/sheet.png")
+        asked_shown = []
+    else:
+        asked_shown = asked
+    for planned, folder, _ in asked_shown:
         typer.echo(f"{planned.name}, seed {planned.seed}: {folder.path}")
         if (folder.path / "sheet.png").is_file():
             typer.echo(f"    picture: {folder.path / 'sheet.png'}")
