@@ -148,7 +148,8 @@ def print_board(board: Board) -> None:
     for name in ("n", "cells", "train s", "s/vol") if wide else ("n", "train s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in board.rows:
-        cells = [with_interval(row, m.name) if m.name in _INTERVALS else short(row.values[m.name].value) for m in shown]
+        intervals = _INTERVALS if wide else (board.rank_by.name,)
+        cells = [with_interval(row, m.name) if m.name in intervals else short(row.values[m.name].value) for m in shown]
         seconds = [short(row.facts[name]) for name in ("train_seconds", "score_seconds_per_volume")]
         facts = [str(row.done), *seconds] if wide else seconds[:1]
         n = str(row.values[board.rank_by.name].n)
