@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 from uadbench.diffusion import QUICK
+from uadbench.method import Precision
 from uadbench.nets import UNet
 from uadbench.noise import generators, simplex
 from uadbench.training import autocast
@@ -31,7 +32,7 @@ def turns(first: Callable[[], object], second: Callable[[], object], repeats: in
     return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
 
 
-def step(precision: str, memory: torch.memory_format) -> Callable[[], object]:
+def step(precision: Precision, memory: torch.memory_format) -> Callable[[], object]:
     """Return a function that makes one training step of the quick U-Net."""
     torch.manual_seed(0)
     net = UNet(1, QUICK["channels"], blocks=QUICK["blocks"], scale_shift=QUICK["scale_shift"], attention=False)
@@ -42,7 +43,7 @@ def step(precision: str, memory: torch.memory_format) -> Callable[[], object]:
     def run() -> None:
         with autocast("cpu", precision):
             loss = (net(x, t).float() - x).abs().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         optimiser.zero_grad()
 
