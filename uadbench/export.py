@@ -187,7 +187,10 @@ def with_interval(row: Row, metric: str) -> str:
         return "-"
     if math.isnan(value.ci_low):
         return short(value.value)
-    return f"{short(value.value)} [{short(value.ci_low)}, {short(value.ci_high)}]"
+    digits = 4 if abs(value.value) < 0.01 else 3
+    if abs(value.value) >= 10:
+        return f"{short(value.value)} [{short(value.ci_low)}, {short(value.ci_high)}]"
+    return f"{value.value:.{digits}f} [{value.ci_low:.{digits}f}, {value.ci_high:.{digits}f}]"
 
 
 def _cell(value: Any) -> str:
