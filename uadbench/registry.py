@@ -260,21 +260,15 @@ def _import_file(path: Path) -> ModuleType:
 
 def _only_class(module: ModuleType, kind: Kind) -> type:
     """Return the one public class of a kind that a module defines."""
-    found = [
-        value
-        for name, value in vars(module).items()
-        if isinstance(value, type)
-        and issubclass(value, BASE[kind])
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-        and not inspect.isabstract(value)
-    ]
+    # In Python 3.10 list[str] passes for a class.
+    classes = [v for v in vars(module).values() if isinstance(v, type) and not hasattr(v, "__origin__")]
+    own = [c for c in classes if issubclass(c, BASE[kind]) and c.__module__ == module.__name__]
+    own = [c for c in own if not c.__name__.startswith("_")]
+    found = [c for c in own if not inspect.isabstract(c)]
+    if own and not found:
+        lacking = ", ".join(sorted(own[0].__abstractmethods__))  # type: ignore[attr-defined]
+        raise PluginError(f"{module.__file__}: {own[0].__name__} must define {lacking}")
     if len(found) != 1:
-        for value in vars(module).values():
-            own = isinstance(value, type) and issubclass(value, BASE[kind]) and value.__module__ == module.__name__
-            if not found and own and inspect.isabstract(value):
-                lacking = ", ".join(sorted(value.__abstractmethods__))
-                raise PluginError(f"{module.__file__}: {value.__name__} must define {lacking}")
         names = ", ".join(c.__name__ for c in found) or "none"
         raise PluginError(f"{module.__file__} must define exactly one {kind}; found: {names}")
     return found[0]
