@@ -11,11 +11,12 @@ from uadbench.errors import ContractBroken, DataError
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of one check: passed, skipped with a reason, or broken with a reason."""
+    """The outcome of one check: passed, skipped with a reason, or broken with a reason; `data` if files are to blame."""
 
     name: str
     outcome: str
     reason: str = ""
+    data: bool = False
 
 
 class Skip(Exception):
@@ -30,8 +31,8 @@ def run_checks(checks: dict[str, Callable[[Any], None]], trial: Any) -> Iterator
             yield Check(name, "passed")
         except Skip as reason:
             yield Check(name, "skipped", str(reason))
-        except DataError:
-            raise  # The files are wrong, not the code; every further check would say so again.
+        except DataError as error:
+            yield Check(name, "broken", str(error), data=True)
         except ContractBroken as error:
             yield Check(name, "broken", str(error))
         except Exception as error:

@@ -11,7 +11,7 @@ import typer
 
 from uadbench.cli.console import TerminalReporter, say
 from uadbench.cli.run import Plugins
-from uadbench.errors import UsageError
+from uadbench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from uadbench.checks import Check
@@ -185,6 +185,8 @@ def _report(name: str, checks: Iterable[Check]) -> None:
     broken = 0
     for outcome in checks:
         broken += outcome.outcome == "broken"
+        if outcome.data:  # Every further check would say so again.
+            raise DataError(outcome.reason)
         typer.echo(f"{marks[outcome.outcome]}  {outcome.name}" + (f": {outcome.reason}" if outcome.reason else ""))
     typer.echo(f"{name} keeps the contract" if not broken else f"{name} breaks the contract in {broken} place(s)")
     if broken:
