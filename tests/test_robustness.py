@@ -253,3 +253,14 @@ def test_empty_masks_are_counted(tmp_path: Path) -> None:
     table.loc[table[table.role == "test_lesion"].index[0], "auprc"] = np.nan
     table.to_csv(folder.path / "subjects.csv", index=False)
     assert any("1 lesion test subject(s)" in w for w in make_boards(read_cells([folder])[0])[0].warnings)
+
+
+def test_a_damaged_file_is_said_once_by_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from uadbench.cli.catalogue import check_data
+
+    manifest = fake_data.nifti_set(tmp_path)
+    image = tmp_path / "s0.nii.gz"
+    image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(DataError, match="s0.nii.gz"):
+        check_data("nifti", data=None, root=manifest, every=False, plugin=None)
+    assert "s0.nii.gz" not in capsys.readouterr().out
