@@ -5,6 +5,7 @@ The two ways take turns, so that whatever else the machine does meets both alike
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -32,11 +33,15 @@ def turns(first: Callable[[], object], second: Callable[[], object], repeats: in
     return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
 
 
+def quick_net() -> UNet:
+    """Return the U-Net of the preset quick."""
+    return UNet(1, **{name: QUICK[name] for name in ("channels", "blocks", "scale_shift", "attention")})
+
+
 def step(precision: Precision, memory: torch.memory_format) -> Callable[[], object]:
     """Return a function that makes one training step of the quick U-Net."""
     torch.manual_seed(0)
-    net = UNet(1, QUICK["channels"], blocks=QUICK["blocks"], scale_shift=QUICK["scale_shift"], attention=False)
-    net = net.to(memory_format=memory)
+    net = quick_net().to(memory_format=memory)
     optimiser = torch.optim.Adam(net.parameters(), fused=True)
     x, t = torch.rand(QUICK["batch_size"], 1, *SIZE), torch.randint(0, 1000, (QUICK["batch_size"],))
 
@@ -52,7 +57,7 @@ def step(precision: Precision, memory: torch.memory_format) -> Callable[[], obje
 
 def forward(batch: int) -> Callable[[], object]:
     """Return a function that restores 16 slices, `batch` at a time."""
-    net = UNet(1, QUICK["channels"], blocks=QUICK["blocks"], scale_shift=QUICK["scale_shift"], attention=False).eval()
+    net = quick_net().eval()
     x, t = torch.rand(16, 1, *SIZE), torch.full((16,), 499)
 
     @torch.no_grad()
@@ -70,7 +75,7 @@ def noise() -> Callable[[], object]:
     return lambda: simplex(generators(seeds), (1, *SIZE), "cpu")
 
 
-def main(repeats: int = 9) -> None:
+def main(repeats: int) -> None:
     """Print every claim with its ratio."""
     plain, last = torch.contiguous_format, torch.channels_last
     claims = {
@@ -85,4 +90,6 @@ def main(repeats: int = 9) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[sys.argv.index("--repeats") + 1]) if "--repeats" in sys.argv else 9)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    main(parser.parse_args().repeats)

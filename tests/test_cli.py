@@ -303,6 +303,10 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
     done = uadbench("run", "-m", "random", "-d", "blobs", cwd=tmp_path)
     assert done.returncode == 2
     assert "uadbench.toml is not valid TOML" in done.stderr
+    (tmp_path / "uadbench.toml").write_text('[run]\npresets = "paper"\n')
+    done = uadbench("run", "-m", "random", "-d", "blobs", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "[run] has no setting 'presets'. Did you mean 'preset'" in done.stderr
 
 
 def test_a_suite_from_a_file(tmp_path: Path) -> None:

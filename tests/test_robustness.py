@@ -15,7 +15,6 @@ from conftest import PLUGINS
 
 from uadbench.bank import Bank
 from uadbench.cli.run import share_data
-from uadbench.dataset import Subject
 from uadbench.errors import BadParameter, DataError, StoreError, UsageError
 from uadbench.evaluation import by_person
 from uadbench.leaderboard import make_boards
@@ -86,17 +85,17 @@ def test_volumes_that_are_said_to_be_registered_must_lie_on_one_grid(tmp_path: P
 
 
 def test_other_subjects_are_another_board_and_older_content_of_the_same_is_hidden(tmp_path: Path) -> None:
-    for name, edit in (("a", ("", "")), ("b", ("s4", "t4")), ("a", (",A", ",B"))):
-        manifest = fake_data.nifti_set(tmp_path / name)
-        manifest.write_text(manifest.read_text().replace(*edit) if edit[0] else manifest.read_text())
-        if edit[0] == ",A":
-            manifest.write_text(manifest.read_text().rstrip() + "\n")
-            data = fake_data.brain(0)
-            fake_data.nifti(tmp_path / name / "s0.nii.gz", data * 2)
-        for suffix in ("", "_lesion", "_foreground"):
-            if edit[0] == "s4" and (old := tmp_path / name / f"s4{suffix}.nii.gz").exists():
-                old.rename(tmp_path / name / f"t4{suffix}.nii.gz")
+    def run(manifest: Path) -> None:
         one(plan_for("random", dataset="nifti", data=[f"root={manifest}"]), tmp_path / "runs")
+
+    first, second = (fake_data.nifti_set(tmp_path / name) for name in ("first", "second"))
+    run(first)
+    for file in second.parent.glob("s4*"):
+        file.rename(file.with_name(file.name.replace("s4", "t4")))
+    second.write_text(second.read_text().replace("s4", "t4"))
+    run(second)
+    fake_data.nifti(first.parent / "s0.nii.gz", fake_data.brain(0) * 2)
+    run(first)
     cells, _ = read_cells(Store(tmp_path / "runs").folders())
     assert len(cells) == 3
     boards = make_boards(cells)
@@ -197,10 +196,6 @@ def test_people_count_once_however_often_they_were_scanned(tmp_path: Path) -> No
     scans = table.loc[lesion, "auprc"].to_numpy()
     assert value.n == len(lesion) - 1
     assert value.value == pytest.approx(np.mean([scans[:2].mean(), *scans[2:]]))
-
-
-def test_a_subject_has_a_person() -> None:
-    assert Subject("p", "second").id == "p"
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:

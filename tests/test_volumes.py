@@ -114,7 +114,7 @@ def test_volumes_are_given_whole_to_methods_that_want_them() -> None:
 
 def test_healthy_images_are_what_a_method_sees() -> None:
     volumes = [volume(seed=0), volume((4, 20, 24), seed=1)]
-    images = HealthyImages([to_planes(v, v.image, Copy()) for v in volumes], seed=3)
+    images = HealthyImages([to_planes(v, v.image, Copy(), size=(24, 24)) for v in volumes], seed=3)
     assert len(images) == 4 + 3
     assert images.shape == (1, 24, 24)
     batch = images.batch([0, 5])
@@ -123,7 +123,7 @@ def test_healthy_images_are_what_a_method_sees() -> None:
     assert [len(b) for b in images.batches(3)] == [3, 3, 1]
     assert images.batch([0]).seed.tolist() == images.batch([1, 0]).seed.tolist()[1:]
     assert images.batch([0]).seed.tolist() != images.batch([0], draw=1).seed.tolist()
-    other = HealthyImages([to_planes(v, v.image, Copy()) for v in volumes], seed=4)
+    other = HealthyImages([to_planes(v, v.image, Copy(), size=(24, 24)) for v in volumes], seed=4)
     assert images.batch([0]).seed.tolist() != other.batch([0]).seed.tolist()
 
 
@@ -131,7 +131,7 @@ def test_volumes_on_different_grids_cannot_be_one_batch() -> None:
     volumes = [volume(seed=0), volume((4, 24, 20), seed=1)]
     images = HealthyImages([to_planes(v, v.image, Intensity()) for v in volumes], seed=3)
     assert images.batch([1]).image.shape == (1, 1, 4, 24, 20)
-    with pytest.raises(Incompatible, match="one grid"):
+    with pytest.raises(Incompatible, match="one size"):
         images.batch([0, 1])
 
 

@@ -11,7 +11,7 @@ from uadbench.arrays import FloatArray
 from uadbench.dataset import Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
 from uadbench.protocol import Intensity
-from uadbench.volumes import normalise
+from uadbench.volumes import common_size, normalise
 
 MEMORY = 2 * 2**30
 """Bytes of volumes that are kept; beyond it the least recently used one is read again when it is needed."""
@@ -23,8 +23,7 @@ class Bank:
     def __init__(self, dataset: Dataset, name: str, rule: Intensity, *, memory: int = MEMORY) -> None:
         """Keep at most `memory` bytes. `name` is the dataset's, for messages."""
         self.dataset, self.name, self.rule, self.memory = dataset, name, rule, memory
-        self.planes: set[tuple[int, int]] = set()
-        """Sizes (H, W) of the slices of all subjects, known after `check`."""
+        self._sizes: set[tuple[int, int]] = set()
         self._kept: OrderedDict[str, tuple[Volume, FloatArray]] = OrderedDict()
         self._size = 0
 
@@ -50,6 +49,10 @@ class Bank:
         volume, image = self.get(subject)
         return volume.without_labels(), image
 
+    def working_size(self, image_size: int | None) -> tuple[int, int] | None:
+        """Return the size (h, w) that the slices of all checked subjects fit into; None if nothing was checked."""
+        return common_size(self._sizes, image_size) if self._sizes else None
+
     def check(self, split: Split, *, each_subject: Callable[[], None] = lambda: None) -> None:
         """Read every subject of a split once.
 
@@ -73,7 +76,7 @@ class Bank:
             if "registered" in self.dataset.provides():
                 registered = registered or (source, volume)
                 _check_registered(*registered, volume, source)
-            self.planes.add((volume.grid[1], volume.grid[2]))
+            self._sizes.add((volume.grid[1], volume.grid[2]))
             self.get(subject)
             each_subject()
 

@@ -185,8 +185,8 @@ def _pooled(
     scores, lesions = [c.score for c in cases], [c.lesion for c in cases]
     pool = Case(np.concatenate(scores), np.concatenate(lesions), cases[0].threshold, cases[0].voxel_ml)
     scans = [[i for i, other in enumerate(people) if other == person] for person in dict.fromkeys(people)]
-    by_person = [[np.concatenate([part[i] for i in scan]) for scan in scans] for part in (scores, lesions)]
-    binned = pooled_draws(by_person[0], by_person[1], protocol.draws, protocol.bootstrap_seed) if len(scans) > 1 else {}
+    joined = [[np.concatenate([part[i] for i in scan]) for scan in scans] for part in (scores, lesions)]
+    binned = pooled_draws(joined[0], joined[1], protocol.draws, protocol.bootstrap_seed) if len(scans) > 1 else {}
     out: dict[str, tuple[float, FloatArray]] = {}
     for metric in wanted:
         exact = metric.compute(pool)

@@ -21,12 +21,13 @@ from uadbench.plan import Plan, Planned
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
 from uadbench.reporter import Reporter, Stop
 from uadbench.store import CellFolder, Store
-from uadbench.volumes import common_size
+from uadbench.volumes import HealthyImages, score_volume, slice_scores, to_planes
 from uadbench.weights import FILE as FITTED
 from uadbench.weights import count_parameters
 
 SCORED: tuple[Role, ...] = ("val", "test_lesion", "test_healthy", "val_lesion")
 ATTEMPTS = "attempts.json"
+"""What scoring has cost so far, for an attempt that goes on."""
 SLICES = 16
 """Slices that are scored at a time. No score depends on it."""
 
@@ -151,7 +152,7 @@ class CellRun:
             bar=reporter.bar,
             should_stop=stop,
         )
-        self.size = common_size(bank.planes, self.method.image_size) if bank.planes else None
+        self.size = bank.working_size(self.method.image_size)
         self.seconds: dict[str, float] = {}
         self.memory = PeakMemory()
 
@@ -216,17 +217,12 @@ class CellRun:
         return True
 
     def _images(self, subjects: tuple[Subject, ...], name: str, at_least: float) -> Any:
-        from uadbench.volumes import HealthyImages, to_planes
-
         planes = [to_planes(*self.bank.unlabelled(s), self.method, at_least=at_least, size=self.size) for s in subjects]
         return HealthyImages(planes, seed=derive_seed(self.cell.seed, name))
 
     def _score(self) -> None:
         """Store the map of every subject that has none yet."""
-        from uadbench.volumes import score_volume, slice_scores
-
         past = self.folder.read_json(ATTEMPTS) if (self.folder.path / ATTEMPTS).is_file() else {}
-
         subjects = [(role, s) for role in SCORED for s in getattr(self.plan.split, role)]
         rows: list[dict[str, Any]] = []
         seconds, scored, done = past.get("score_seconds", 0.0), past.get("scored", 0), 0

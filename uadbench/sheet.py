@@ -13,7 +13,7 @@ from uadbench.bank import Bank
 from uadbench.dataset import Subject
 from uadbench.metrics import get_metric
 from uadbench.postprocess import postprocess
-from uadbench.volumes import inside
+from uadbench.volumes import inside, to_planes
 
 if TYPE_CHECKING:
     from uadbench.method import Method
@@ -99,13 +99,11 @@ def _reconstruct(method: Method, bank: Bank, subject: Subject, index: int, seed:
 
     from uadbench.method import Batch, derive_seed
     from uadbench.training import TrainedMethod
-    from uadbench.volumes import common_size, to_planes
 
     if method.ndim == 3:
         return None
     volume, image = bank.unlabelled(subject)
-    size = common_size(bank.planes, method.image_size) if bank.planes else None
-    planes = to_planes(volume, image, method, size=size)
+    planes = to_planes(volume, image, method, size=bank.working_size(method.image_size))
     at = planes.index.index(index)
     seeds = torch.tensor([derive_seed(seed, subject.key, index, 0)], dtype=torch.int64)
     foreground = None if planes.foreground is None else planes.foreground[at : at + 1]

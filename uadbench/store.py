@@ -226,16 +226,15 @@ class CellFolder:
         """Keep other processes out of the cell, and remove what a killed one left half-written.
 
         Raises:
-            StoreError: if another process is at work in it.
+            Busy: if another process is at work in it.
+            StoreError: if the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = hold(self.path / "lock")
-            lock.__enter__()
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
         with ExitStack() as stack:
-            stack.push(lock)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(hold(self.path / "lock"))
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
             for leftover in self.path.rglob(f"*{PART}"):
                 leftover.unlink(missing_ok=True)
             yield

@@ -156,8 +156,7 @@ class _Loop:
         self.method, self.healthy, self.val, self.run = method, healthy, val, run
         net = network(method)
         if run.device != "cpu":
-            # On a CPU group normalisation is slower in this layout than convolutions gain: a step of the quick U-Net
-            # took 0.81 s in it and 0.60 s without.
+            # On a CPU group normalisation loses more in this layout than convolutions gain; benchmarks/speed.py measures it.
             net.to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(
             net.parameters(), lr=method.learning_rate, fused=run.device.startswith(("cpu", "cuda"))

@@ -146,16 +146,12 @@ class HealthyImages:
     """The healthy images of one split, as `Method.fit` gets them (see `uadbench.method.Images`)."""
 
     def __init__(self, planes: Sequence[Planes], *, seed: int) -> None:
-        """Keep the images of all volumes in memory; slices of different sizes are padded with zeros to one size."""
+        """Keep the images of all volumes in memory."""
         self._seed = seed
         self._keys = [(p.subject, i) for p in planes for i in (p.index if p.image.ndim == 4 else (-1,))]
-        slices = [p for p in planes if p.image.ndim == 4]
-        size = tuple(max((p.image.shape[axis] for p in slices), default=0) for axis in (-2, -1))
-        self._image = [x for p in planes for x in (_pad(p.image, size) if p.image.ndim == 4 else p.image)]
-        masks = [(p.foreground, p.image.ndim) for p in planes if p.foreground is not None]
-        self._foreground = None
-        if len(masks) == len(planes):
-            self._foreground = [x for mask, ndim in masks for x in (_pad(mask, size) if ndim == 4 else mask)]
+        self._image = [x for p in planes for x in p.image]
+        masks = [p.foreground for p in planes if p.foreground is not None]
+        self._foreground = [x for mask in masks for x in mask] if len(masks) == len(planes) else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -170,14 +166,14 @@ class HealthyImages:
         """Return the images `index`; another `draw` gives the same image another seed.
 
         Raises:
-            Incompatible: for volumes that do not lie on one grid.
+            Incompatible: for images of different sizes; see `size` of `to_planes`.
         """
         seeds = [derive_seed(self._seed, *self._keys[i], draw) for i in index]
         try:
             image = torch.stack([self._image[i] for i in index])
             foreground = None if self._foreground is None else torch.stack([self._foreground[i] for i in index])
         except RuntimeError:
-            raise Incompatible("needs volumes on one grid, and the grids of these differ") from None
+            raise Incompatible("needs images of one size, and the sizes of these differ") from None
         return Batch(image, foreground, torch.tensor(seeds, dtype=torch.int64))
 
     def batches(self, size: int) -> Iterator[Batch]:

@@ -203,3 +203,14 @@ def test_unknown_backbones_and_stages_are_refused() -> None:
         FrozenFeatures("resnet10t", "none", (1, 17), seed=0)
     with pytest.raises(ValueError, match="odd"):
         FeatureKNN(pool=2)
+
+
+def test_a_transformer_takes_slices_of_odd_sizes() -> None:
+    net = FrozenFeatures("vit_tiny_patch16_224", "none", (0, 1), seed=0)
+    image = torch.rand(2, 1, 45, 37, generator=torch.Generator().manual_seed(0))
+    features = net(image)
+    assert features.shape == (2, 2 * 192, 3, 3)
+    brighter = image.clone()
+    brighter[:, :, :16, :16] += 0.5
+    change = (net(brighter) - features).abs().mean((0, 1))
+    assert change.argmax() == 0

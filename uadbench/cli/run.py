@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uadbench.cli.console import TerminalReporter, out, print_board, say
-from uadbench.config import setting
-from uadbench.errors import DataError, UsageError
+from uadbench.config import FILE, project_settings, setting
+from uadbench.errors import DataError, UsageError, suggest
 
 if TYPE_CHECKING:
     from uadbench.plan import Plan, Request
@@ -26,6 +26,9 @@ Plugins = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: runs.")]
 
+
+SETTINGS = ("out", "seed", "preset", "protocol", "device", "precision")
+"""What [run] in uadbench.toml may hold."""
 
 MANY = 6
 """Cells after which their folders are no longer listed one by one."""
@@ -145,6 +148,11 @@ def build_requests(
     from uadbench.benchmark import defaults, load_suite
     from uadbench.plan import Request
 
+    if unknown := project_settings().get("run", {}).keys() - SETTINGS:
+        word = min(unknown)
+        raise UsageError(
+            f"{FILE}: [run] has no setting {word!r}.{suggest(word, SETTINGS)} Known: {', '.join(SETTINGS)}."
+        )
     base = defaults()
     base["datasets"] = [base.pop("dataset")]
     if suite:
@@ -210,8 +218,8 @@ def _cell_json(planned: Any, folder: Any, outcome: str, reason: str) -> dict[str
 def _print_plans(plans: Sequence[Plan], store: Store, as_json: bool) -> None:
     """Say which cells would run, and how long the same method took before."""
     rows: list[dict[str, Any]] = []
+    past = _past_seconds(store)
     for plan in plans:
-        past = _past_seconds(store)
         for planned in plan.cells:
             folder = store.folder(planned.cell) if planned.cell else None
             begun = folder is not None and folder.state == "interrupted"
@@ -278,10 +286,7 @@ def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
     asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept")]
     if len(asked) > MANY:
         typer.echo(f"pictures of {len(asked)} cells: {store.root}/{plan.dataset_name}/<method>/<cell>/sheet.png")
-        asked_shown = []
-    else:
-        asked_shown = asked
-    for planned, folder, _ in asked_shown:
+    for planned, folder, _ in asked if len(asked) <= MANY else ():
         typer.echo(f"{planned.name}, seed {planned.seed}: {folder.path}")
         if (folder.path / "sheet.png").is_file():
             typer.echo(f"    picture: {folder.path / 'sheet.png'}")
