@@ -5,7 +5,6 @@ Coordinates are millimetres (x, y, z) in RAS order throughout; maps are (C, D, H
 
 from __future__ import annotations
 
-import importlib.util
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from torch import Tensor
 from uadbench.arrays import FloatArray
 from uadbench.config import cache_folder
 from uadbench.datasets._phantom_cache import read_arrays, write_arrays
+from uadbench.datasets._phantom_files import template_files
 from uadbench.errors import DataError
 from uadbench.identity import code_of, digest, file_hash
 
@@ -31,9 +31,6 @@ what is cerebrum and not below it, fraction of white matter, millimetres to the 
 
 LOW, HIGH = (-78, -112, -72), (78, 80, 87)
 """Centres of the first and the last voxel of all maps, millimetres (x, y, z)."""
-
-_NAME = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
-_MAPS = ("t1", "gm", "wm")
 
 
 class Maps:
@@ -96,24 +93,6 @@ class Template:
     def places(self, points: Tensor) -> Tensor:
         """Return `points` (N, 3), millimetres, in the -1..1 of the maps."""
         return (points - self.low) * (2 / (self.high - self.low)) - 1
-
-
-def template_files() -> tuple[Path, ...]:
-    """Return the three files of the template.
-
-    Raises:
-        DataError: if nilearn is not installed or its wheel no longer carries them.
-    """
-    spec = importlib.util.find_spec("nilearn")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    if not places:
-        raise DataError("phantom is made from the template in nilearn's wheel; install it: pip install nilearn")
-    paths = tuple(Path(places[0]) / "datasets" / "data" / _NAME.format(name) for name in _MAPS)
-    if missing := [path.name for path in paths if not path.is_file()]:
-        raise DataError(
-            f"{paths[0].parent} lacks {', '.join(missing)}; install a nilearn that carries them (0.10.3 to 0.13)"
-        )
-    return paths
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from uadbench.datasets._phantom_recipe import Recipe
-    from uadbench.datasets._phantom_subject import Scan
+    from uadbench.datasets._phantom_scan import Scan
 
 _ROLES = "TLTVLHTLlL" + "TLTLVTLHTL" + "TLHTLVTLTL" + "TLTLHTLlTL"
 """Roles of the subjects in order, over and over: T train, V val, l val_lesion, H test_healthy, L test_lesion.
@@ -225,11 +225,13 @@ def _rank(number: int) -> int:
 def _cached(recipe: Recipe, path: Path) -> Scan:
     """Return the scan from its file, or make it and write the file."""
     from uadbench.datasets._phantom_cache import read_arrays, write_arrays
-    from uadbench.datasets._phantom_subject import from_arrays, make_scan, to_arrays
+    from uadbench.datasets._phantom_scan import from_arrays, to_arrays
 
     arrays = read_arrays(path)
     scan = from_arrays(arrays, recipe.size) if arrays else None
     if scan is None:
+        from uadbench.datasets._phantom_subject import make_scan
+
         scan = make_scan(recipe)
         write_arrays(path, to_arrays(scan))
     return scan
@@ -238,7 +240,7 @@ def _cached(recipe: Recipe, path: Path) -> Scan:
 @lru_cache(maxsize=4)
 def _content(cls: type) -> str:
     """Return the fingerprint of the generator's own modules and of the template."""
-    from uadbench.datasets._phantom_template import template_files
+    from uadbench.datasets._phantom_files import template_files
     from uadbench.identity import digest, file_hash, source_hash
 
     return digest([source_hash(cls, maps=False), [file_hash(path) for path in template_files()]])

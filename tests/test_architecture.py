@@ -10,14 +10,18 @@ from conftest import ROOT
 
 NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "result", "params"}
 VERBS = {
-    "metrics", "volumes", "thresholds", "postprocess", "bank", "evaluation", "nets", "noise", "features", "diffusion",
-    "training", "weights", "guard", "lock", "files", "store", "provenance",
+    "metrics", "statistics", "preparation", "filters", "pool", "volumes", "thresholds", "postprocess", "bank",
+    "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
+    "store", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
-    "export",
+    "export", "compare",
 }  # fmt: skip
-RUNNING = {"plan", "sheet", "reporter", "runner", "api"}
+RUNNING = {
+    "plan", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture", "multiverse_ranks",
+    "multiverse_scores", "multiverse_views",
+}  # fmt: skip
 LAYERS = [NOUNS, VERBS, CATALOGUE, RUNNING, {"cli"}]
 
 MAY = {
@@ -39,7 +43,7 @@ def imports(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module]
-            if node.module in ("uadbench", "uadbench.cli", "uadbench.metrics"):
+            if node.module in ("uadbench", "uadbench.cli", "uadbench.metrics", "uadbench.statistics"):
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             if name.startswith("uadbench."):
@@ -50,7 +54,7 @@ def imports(path: Path) -> set[str]:
 
 def core_files() -> list[tuple[str, Path]]:
     files = [(p.stem, p) for p in (ROOT / "uadbench").glob("*.py") if not p.stem.startswith("__")]
-    files += [(name, p) for name in ("metrics", "cli") for p in (ROOT / "uadbench" / name).glob("*.py")]
+    files += [(name, p) for name in ("metrics", "statistics", "cli") for p in (ROOT / "uadbench" / name).glob("*.py")]
     return sorted(files)
 
 

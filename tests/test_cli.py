@@ -8,36 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import imported_by, uadbench
 from conftest import PLUGINS, ROOT
-
-HEAVY = ("torch", "numpy", "pandas", "sklearn", "diffusers", "timm", "nibabel", "matplotlib", "scipy")
-
-
-def uadbench(*words: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, with the plug-ins of the tests."""
-    return subprocess.run(
-        [sys.executable, "-m", "uadbench", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, timeout=250, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "UADBENCH_PLUGINS": str(PLUGINS), "OMP_NUM_THREADS": "2", **env},
-    )  # fmt: skip
-
-
-def imported_by(*words: str, cwd: Path, heavy: tuple[str, ...] = HEAVY) -> list[str]:
-    """Return which heavy packages a command imports."""
-    code = (
-        f"import sys\nsys.argv = ['uadbench', *{list(words)!r}]\nfrom uadbench.cli import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        f"sys.stderr.write('IMPORTED ' + ' '.join(m for m in {heavy!r} if m in sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    return done.stderr.rpartition("IMPORTED ")[2].split()
 
 
 @pytest.fixture(scope="module")

@@ -104,11 +104,11 @@ def test_file_hash_follows_the_content(tmp_path: Path) -> None:
 def test_every_part_of_a_cell_changes_its_id() -> None:
     base = {
         "method": "m", "params": {"a": 1}, "source": "s", "dataset": "d", "dataset_params": {"b": 2}, "fingerprint": "f",
-        "fold": 0, "protocol": {"name": "p"}, "seed": 0, "precision": "fp32", "inputs": {},
+        "fold": 0, "preparation": {"train_foreground": 0.2}, "seed": 0, "precision": "fp32", "inputs": {},
     }  # fmt: skip
     other = {
         "method": "n", "params": {"a": 2}, "source": "t", "dataset": "e", "dataset_params": {"b": 3}, "fingerprint": "g",
-        "fold": 1, "protocol": {"name": "q"}, "seed": 1, "precision": "bf16", "inputs": {"w": "h"},
+        "fold": 1, "preparation": {"train_foreground": 0.3}, "seed": 1, "precision": "bf16", "inputs": {"w": "h"},
     }  # fmt: skip
     first = Cell(**base)  # type: ignore[arg-type]
     assert first.id == Cell(**base).id  # type: ignore[arg-type]

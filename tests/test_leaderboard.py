@@ -13,14 +13,16 @@ from conftest import PLUGINS
 from uadbench.errors import UsageError
 from uadbench.export import COLUMNS, LONG_COLUMNS, export, long, wide
 from uadbench.leaderboard import Board, make_boards
-from uadbench.metrics import METRICS
 from uadbench.metrics.bootstrap import interval, mean_draws
+from uadbench.metrics.table import METRICS
 from uadbench.plan import Request, make_plan
 from uadbench.registry import Registry
 from uadbench.reporter import silent
 from uadbench.rows import group_values, read_cells
 from uadbench.runner import run_plan
 from uadbench.store import Store
+
+BRAIN = Path("evaluations/brain-v1")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,7 @@ def test_the_long_table_has_one_row_a_metric(made: Path, tmp_path: Path) -> None
     table = long([board])
     assert list(table.columns) == list(LONG_COLUMNS)
     assert len(table) == 5 * len(board.metrics)
-    assert set(table.loc[table["oracle"], "metric"]) == {"oracle_dice", "oracle_dice_subject"}
+    assert set(table.loc[table["oracle"], "metric"]) == {"oracle_dice", "oracle_dice_shared", "oracle_dice_subject"}
     for ending in (".csv", ".md", ".html", ".json", ".tex"):
         export([board], tmp_path / f"long{ending}", as_long=True)
         assert (tmp_path / f"long{ending}").stat().st_size > 500
@@ -168,7 +170,7 @@ def test_html_escapes_and_tex_compiles_as_text(made: Path, tmp_path: Path) -> No
 def test_damaged_cells_are_named_and_left_out(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "copy")
     broken = Store(tmp_path / "copy").folders()[0]
-    (broken.path / "metrics.json").write_text("{")
+    (broken.path / BRAIN / "metrics.json").write_text("{")
     cells, problems = read_cells(Store(tmp_path / "copy").folders())
     assert len(problems) == 1
     assert broken.path.name in problems[0]
@@ -195,21 +197,21 @@ def test_older_code_is_left_out_unless_asked_for(made: Path, tmp_path: Path) -> 
 
 def test_other_protocols_and_other_data_are_never_averaged_in(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "copy")
-    for i, change in enumerate(({"protocol": {"draws": 5}}, {"dataset_params": {"level": 3.0}})):
+    for i, change in enumerate(({"preparation": {}}, {"dataset_params": {"level": 3.0}}, {})):
         folder = next(f for f in Store(made).folders() if f.cell().method == "random")
         other = tmp_path / "copy" / "blobs" / "random" / f"seed0-fold0-0000000{i}"
         shutil.copytree(folder.path, other)
         data = json.loads((other / "cell.json").read_text())
-        for key, value in change.items():
-            data[key] = {**data[key], **value} if key == "protocol" else value
-        if "protocol" in change:
-            data["protocol"]["name"] = "brain-v2"
-        (other / "cell.json").write_text(json.dumps(data))
+        (other / "cell.json").write_text(json.dumps({**data, **change}))
+        if not change:
+            numbers = json.loads((other / BRAIN / "metrics.json").read_text())
+            numbers["protocol"]["name"] = "brain-v2"
+            (other / BRAIN / "metrics.json").write_text(json.dumps(numbers))
     cells, _ = read_cells(Store(tmp_path / "copy").folders())
     boards = make_boards(cells)
-    assert len(boards) == 3
-    assert sum(len(b.rows) for b in boards) == 5 + 1 + 1
-    assert len(wide(boards)["data_id"].unique()) == 3
+    assert len(boards) == 4
+    assert sum(len(b.rows) for b in boards) == 5 + 1 + 1 + 1
+    assert len(wide(boards)["data_id"].unique()) == 4
 
 
 def test_ties_share_a_rank(made: Path, tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def expected_files() -> set[str]:
     names = {str(p) for p in files} | {"uadbench/py.typed"}
     for folder in FOLDERS:
         names |= {
-            f"uadbench/{folder}/{p.name}" for p in (ROOT / folder).iterdir() if p.suffix in (".py", ".toml", ".csv")
+            f"uadbench/{p.relative_to(ROOT)}"
+            for p in (ROOT / folder).rglob("*")
+            if p.suffix in (".py", ".toml", ".csv")
         }
     return names
 

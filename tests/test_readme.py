@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from uadbench.cli import app
 from uadbench.export import COLUMNS, LONG_COLUMNS
-from uadbench.metrics import METRICS
+from uadbench.metrics.table import METRICS
 from uadbench.registry import Registry
 from uadbench.scaffold import new_method
 

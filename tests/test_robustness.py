@@ -26,6 +26,8 @@ from uadbench.rows import read_cells
 from uadbench.runner import CellRun, run_plan
 from uadbench.store import CellFolder, Store
 
+BRAIN = Path("evaluations/brain-v1")
+
 PLUGIN_FILES = (PLUGINS / "blobs.py", PLUGINS / "mean_distance.py")
 TINY = ["ae.steps=3", "ae.image_size=16", "ae.batch_size=4", "ae.width=4", "ae.max_width=8", "ae.latent=4"]
 
@@ -81,7 +83,7 @@ def test_volumes_that_are_said_to_be_registered_must_lie_on_one_grid(tmp_path: P
     manifest = mixed_sizes(tmp_path)
     plan = plan_for("random", dataset="nifti", data=[f"root={manifest}", "registered=true"])
     with pytest.raises(DataError, match="said to be registered"):
-        Bank(plan.dataset, "nifti", get_protocol("brain-v1").intensity).check(plan.split)
+        Bank(plan.dataset, "nifti", get_protocol("brain-v1").preparation.intensity).check(plan.split)
 
 
 def test_other_subjects_are_another_board_and_older_content_of_the_same_is_hidden(tmp_path: Path) -> None:
@@ -134,10 +136,10 @@ def test_scores_and_seconds_of_a_resumed_cell_are_complete(tmp_path: Path, monke
     plan = plan_for("ae", params=TINY)
     whole, _, _ = one(plan, tmp_path / "whole")
 
-    def killed(self: CellRun) -> None:
+    def killed(*given: object) -> None:
         raise SystemExit(9)
 
-    monkeypatch.setattr(CellRun, "_evaluate", killed)
+    monkeypatch.setattr("uadbench.runner.evaluate_cell", killed)
     with pytest.raises(SystemExit):
         one(plan, tmp_path / "parts")
     monkeypatch.undo()
@@ -152,12 +154,12 @@ def test_scores_and_seconds_of_a_resumed_cell_are_complete(tmp_path: Path, monke
 def test_damaged_weights_are_learned_again(tmp_path: Path) -> None:
     plan = plan_for("ae", params=TINY)
     folder, _, _ = one(plan, tmp_path)
-    before = (folder.path / "subjects.csv").read_bytes()
-    (folder.path / "metrics.json").unlink()
+    before = (folder.path / BRAIN / "subjects.csv").read_bytes()
+    (folder.path / BRAIN / "metrics.json").unlink()
     (folder.checkpoint / "fitted.pt").write_bytes(b"")
     folder, state, reason = one(plan, tmp_path)
     assert (state, reason) == ("done", "")
-    assert (folder.path / "subjects.csv").read_bytes() == before
+    assert (folder.path / BRAIN / "subjects.csv").read_bytes() == before
 
 
 def test_neither_a_log_nor_a_picture_that_cannot_be_written_stops_a_run(
@@ -188,10 +190,10 @@ def test_people_count_once_however_often_they_were_scanned(tmp_path: Path) -> No
     rows = [{"person": p, "auprc": v} for p, v in (("a", 0.2), ("b", 0.5), ("a", 0.4), ("c", float("nan")))]
     np.testing.assert_allclose(by_person(rows, "auprc"), [0.3, 0.5, np.nan])
     folder, _, _ = one(plan_for("random"), tmp_path)
-    table = pd.read_csv(folder.path / "subjects.csv")
+    table = pd.read_csv(folder.path / BRAIN / "subjects.csv")
     lesion = table[table.role == "test_lesion"].index
     table.loc[lesion[:2], "person"] = "twice"
-    table.to_csv(folder.path / "subjects.csv", index=False)
+    table.to_csv(folder.path / BRAIN / "subjects.csv", index=False)
     value = make_boards(read_cells([folder])[0])[0].rows[0].values["auprc"]
     scans = table.loc[lesion, "auprc"].to_numpy()
     assert value.n == len(lesion) - 1
@@ -244,9 +246,9 @@ def test_the_path_that_a_run_prints_is_found(tmp_path: Path) -> None:
 
 def test_empty_masks_are_counted(tmp_path: Path) -> None:
     folder, _, _ = one(plan_for("random"), tmp_path)
-    table = pd.read_csv(folder.path / "subjects.csv")
+    table = pd.read_csv(folder.path / BRAIN / "subjects.csv")
     table.loc[table[table.role == "test_lesion"].index[0], "auprc"] = np.nan
-    table.to_csv(folder.path / "subjects.csv", index=False)
+    table.to_csv(folder.path / BRAIN / "subjects.csv", index=False)
     assert any("1 lesion test subject(s)" in w for w in make_boards(read_cells([folder])[0])[0].warnings)
 
 

@@ -16,7 +16,6 @@ from sklearn.metrics import average_precision_score, f1_score
 from uadbench.dataset import Dataset, Subject, Volume
 from uadbench.errors import BadParameter, DataError, UADBenchError, UnknownName
 from uadbench.method import Batch
-from uadbench.metrics import METRICS
 from uadbench.plan import Plan, Request, make_plan
 from uadbench.postprocess import postprocess
 from uadbench.registry import Registry
@@ -25,6 +24,8 @@ from uadbench.runner import Outcome, run_plan
 from uadbench.store import CellFolder, Store
 
 BLOBS, MEAN = PLUGINS / "blobs.py", PLUGINS / "mean_distance.py"
+
+BRAIN = Path("evaluations/brain-v1")
 
 
 def plan_for(*methods: str, plugins: tuple[Path, ...] = (BLOBS, MEAN), **request: Any) -> Plan:
@@ -50,15 +51,16 @@ def test_a_cell_holds_everything_it_should(tmp_path: Path) -> None:
     folder = folders(outcome)[0]
     names = {str(p.relative_to(folder.path)) for p in folder.path.rglob("*") if p.is_file()}
     assert names >= {
-        "cell.json", "status.json", "config.json", "provenance.json", "scores.csv", "subjects.csv", "metrics.json",
-        "bootstrap.npz", "sheet.png", "checkpoint/fitted.pt", "maps/test_lesion0.npz", "maps/val0.npz",
+        "cell.json", "status.json", "config.json", "provenance.json", "scores.csv", "sheet.png",
+        "checkpoint/fitted.pt", "maps/test_lesion0.npz", "maps/val0.npz",
+        *(f"{BRAIN}/{name}" for name in ("metrics.json", "subjects.csv", "lesions.csv", "bootstrap.npz")),
     }  # fmt: skip
     assert not any(name.endswith(".part") or name == "lock" for name in names)
     provenance = folder.read_json("provenance.json")
     assert provenance["seconds"].keys() == {"fit", "score", "evaluate", "sheet"}
     assert provenance["peak_memory_mib"] > 50
     assert provenance["versions"]["torch"]
-    subjects = pd.read_csv(folder.path / "subjects.csv")
+    subjects = pd.read_csv(folder.path / BRAIN / "subjects.csv")
     assert sorted(subjects["role"].value_counts().items()) == [("test_healthy", 2), ("test_lesion", 4), ("val", 3)]
     scores = pd.read_csv(folder.path / "scores.csv")
     assert set(scores["role"]) == {"val", "val_lesion", "test_healthy", "test_lesion"}
@@ -74,7 +76,7 @@ def test_the_numbers_are_those_of_scikit_learn_on_the_stored_maps(tmp_path: Path
             volume = plan.dataset.load(subject)
             assert volume.foreground is not None
             assert volume.lesion is not None
-            filtered = postprocess(folder.read_map(subject.key)[0], volume.foreground, plan.protocol.postprocess)
+            filtered = postprocess(folder.read_map(subject.key)[0], volume.foreground, plan.protocol.postprocess)[0]
             values = filtered[volume.foreground]
             if role == "val":
                 healthy.append(values)
@@ -82,7 +84,7 @@ def test_the_numbers_are_those_of_scikit_learn_on_the_stored_maps(tmp_path: Path
                 scores[subject.key], lesions[subject.key] = values, volume.lesion[volume.foreground]
     pooled = np.sort(np.concatenate(healthy))
     threshold = pooled[len(pooled) - 1 - int(0.05 * len(pooled))]
-    result = folder.result()
+    result = folder.result(BRAIN)
     assert result.threshold == threshold
     assert result.labels_used == "none"
     keys = list(scores)
@@ -96,7 +98,7 @@ def test_the_numbers_are_those_of_scikit_learn_on_the_stored_maps(tmp_path: Path
     for name, value in expected.items():
         assert result.metrics[name].value == pytest.approx(value, abs=1e-9), name
         assert result.metrics[name].ci_low <= value <= result.metrics[name].ci_high
-    assert set(result.metrics) == set(METRICS)
+    assert list(result.metrics) == list(plan.protocol.metrics)
     assert result.metrics["healthy_fp_ml"].n == 2
     everything = np.concatenate([lesions[k] for k in keys])
     assert result.prevalence == pytest.approx(everything.mean())
@@ -137,13 +139,14 @@ def test_editing_a_line_a_parameter_or_the_data_is_a_new_cell_and_a_comment_is_n
         other = plan_for("mean_distance", **request).cells[0].cell
         assert other is not None
         assert other.id != base.id, request
-    assert replace(base, protocol={**base.protocol, "draws": 10}).id != base.id
+    assert replace(base, preparation={**base.preparation, "train_foreground": 0.5}).id != base.id
 
 
 FAILS = '''"""Fails: in the way it is told."""
 from dataclasses import dataclass
 import torch
 from uadbench import Method
+
 
 @dataclass
 class Fails(Method):
@@ -262,13 +265,18 @@ def test_no_decision_ever_sees_a_label(tmp_path: Path, monkeypatch: pytest.Monke
     assert states(run(plan, tmp_path)) == ["done", "done"]
     assert len(chosen) == 2
     # The guard itself works: a threshold that peeks fails the cell.
-    monkeypatch.setattr(evaluation._Reader, "__call__", _peeking(evaluation._Reader.__call__))
+    monkeypatch.setattr(evaluation._Run, "_read", _peeking(evaluation._Run._read))
     outcome = run(plan_for("mean_distance", seeds=(5,)), tmp_path)
     assert "a label was touched" in outcome.cells[0][3]
 
 
 def _peeking(read: Any) -> Any:
-    return lambda self, subject, *, labels: read(self, subject, labels=True)[:1][0].lesion
+    def peek(self: Any, subject: Subject, *, labels: bool) -> Any:
+        found = read(self, subject, labels=True)
+        found.lesion()
+        return found
+
+    return peek
 
 
 def test_wrong_data_stop_everything_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,11 +334,11 @@ def test_a_stop_in_training_and_in_scoring_is_resumed_with_the_same_numbers(tmp_
     assert states(parts)[0] in ("done", "kept")
     folder = folders(parts)[0]
     assert folder.status()["attempts"] >= 3
-    assert folder.result().metrics["auprc"].value == whole.result().metrics["auprc"].value
+    assert folder.result(BRAIN).metrics["auprc"].value == whole.result(BRAIN).metrics["auprc"].value
     for path in sorted((whole.path / "maps").iterdir()):
         key = path.stem
         np.testing.assert_array_equal(whole.read_map(key)[0], folder.read_map(key)[0])
-    assert (folder.path / "subjects.csv").read_text() == (whole.path / "subjects.csv").read_text()
+    assert (folder.path / BRAIN / "subjects.csv").read_text() == (whole.path / BRAIN / "subjects.csv").read_text()
 
 
 def test_a_truncated_map_is_made_again(tmp_path: Path) -> None:

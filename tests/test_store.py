@@ -21,6 +21,7 @@ from uadbench.result import Cell, Result, Value
 from uadbench.store import CellFolder, Store
 
 NAN = float("nan")
+INF = float("inf")
 
 
 def cell(seed: int = 0) -> Cell:
@@ -92,16 +93,20 @@ def test_a_cell_is_done_only_when_all_of_it_is_there(tmp_path: Path) -> None:
     assert not folder.done
     folder.set_status("done")
     assert not folder.done
-    result = Result("p", {"auprc": Value(0.5, 0.4, NAN, 3)}, 0.1, "healthy_fpr(0.05)", "none", NAN, 0.01)
-    folder.write_json("metrics.json", result.as_dict())
-    folder.write_table("subjects.csv", [{"subject": "a", "auprc": 0.5, "dice": NAN}])
+    values = {"auprc": Value(0.5, 0.4, NAN, 3)}
+    result = Result({"name": "p"}, values, INF, {"conformal(0.05)": INF}, "none", NAN, 0.01, {"ap_low": 0.4}, "code")
+    place = folder.evaluation("p")
+    folder.write_table(str(place / "subjects.csv"), [{"subject": "a", "auprc": 0.5, "dice": NAN}])
     folder.write_json("provenance.json", {})
+    assert not folder.done
+    folder.write_json(str(place / "metrics.json"), result.as_dict())
     assert folder.done
-    assert repr(folder.result()) == repr(result)
-    assert (folder.path / "subjects.csv").read_text() == "subject,auprc,dice\na,0.5,\n"
-    (folder.path / "metrics.json").write_text('{"cut')
+    assert folder.evaluations() == [place]
+    assert repr(folder.result(place)) == repr(result)
+    assert (folder.path / place / "subjects.csv").read_text() == "subject,auprc,dice\na,0.5,\n"
+    (folder.path / place / "metrics.json").write_text('{"cut')
     with pytest.raises(StoreError, match="damaged"):
-        folder.result()
+        folder.result(place)
 
 
 def test_status_counts_attempts_and_survives_damage(tmp_path: Path) -> None:

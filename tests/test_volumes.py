@@ -10,8 +10,9 @@ from uadbench.dataset import Volume
 from uadbench.errors import DataError, DegenerateScores, Incompatible
 from uadbench.method import Batch, Images, Method, Run
 from uadbench.methods.intensity import Intensity
+from uadbench.preparation import inside, normalise, slice_scores
 from uadbench.protocol import Intensity as Rule
-from uadbench.volumes import HealthyImages, WorkingGrid, inside, normalise, score_volume, slice_scores, to_planes
+from uadbench.volumes import HealthyImages, WorkingGrid, score_volume, to_planes
 
 
 class Copy(Method):

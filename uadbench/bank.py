@@ -10,17 +10,17 @@ import numpy as np
 from uadbench.arrays import FloatArray
 from uadbench.dataset import Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
+from uadbench.preparation import normalise
 from uadbench.protocol import Intensity
-from uadbench.volumes import common_size, normalise
 
 MEMORY = 2 * 2**30
 """Bytes of volumes that are kept; beyond it the least recently used one is read again when it is needed."""
 
 
 class Bank:
-    """Loads subjects of a dataset, with their images normalised by a protocol's rule."""
+    """Loads subjects of a dataset, with their images normalised by a rule; without one they stay as they are."""
 
-    def __init__(self, dataset: Dataset, name: str, rule: Intensity, *, memory: int = MEMORY) -> None:
+    def __init__(self, dataset: Dataset, name: str, rule: Intensity | None, *, memory: int = MEMORY) -> None:
         """Keep at most `memory` bytes. `name` is the dataset's, for messages."""
         self.dataset, self.name, self.rule, self.memory = dataset, name, rule, memory
         self._sizes: set[tuple[int, int]] = set()
@@ -33,7 +33,7 @@ class Bank:
             self._kept.move_to_end(subject.key)
             return self._kept[subject.key]
         volume = self.dataset.load(subject)
-        pair = (volume, normalise(volume, self.rule))
+        pair = (volume, volume.image if self.rule is None else normalise(volume, self.rule))
         self._kept[subject.key] = pair
         self._size += _bytes(pair)
         while self._size > self.memory and len(self._kept) > 1:
@@ -51,6 +51,8 @@ class Bank:
 
     def working_size(self, image_size: int | None) -> tuple[int, int] | None:
         """Return the size (h, w) that the slices of all checked subjects fit into; None if nothing was checked."""
+        from uadbench.volumes import common_size  # torch, which an evaluation does without
+
         return common_size(self._sizes, image_size) if self._sizes else None
 
     def check(self, split: Split, *, each_subject: Callable[[], None] = lambda: None) -> None:

@@ -45,7 +45,7 @@ def defaults() -> dict[str, Any]:
 
 def suites() -> dict[str, Path]:
     """Return the built-in suites by name."""
-    return {p.stem: p for p in sorted(FOLDER.glob("*.toml")) if p.stem != "defaults"}
+    return {p.stem: p for p in sorted(FOLDER.glob("*.toml")) if p.stem not in ("defaults", "multiverse")}
 
 
 def load_suite(name: str) -> Suite:

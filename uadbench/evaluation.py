@@ -1,23 +1,35 @@
-"""From stored maps to numbers. Needs neither the method nor a GPU; the only place where lesion labels make numbers."""
+"""From stored maps to numbers. Needs neither the method nor a GPU; the only place where lesion labels make numbers.
+
+One subject is in memory at a time: its own numbers are computed, what pooled metrics need of it is counted, and it is
+let go.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Split, Subject, Volume
-from uadbench.errors import DegenerateScores
-from uadbench.metrics import Case, Metric, get_metric
-from uadbench.metrics.bootstrap import interval, mean_draws, pooled_draws
-from uadbench.postprocess import postprocess
+from uadbench.errors import DegenerateScores, Incompatible, UADBenchError
+from uadbench.identity import code_of, digest
+from uadbench.metrics import Case, Metric
+from uadbench.metrics.bootstrap import interval, mean_draws, median_draws
+from uadbench.metrics.detection import reduce_map
+from uadbench.metrics.pimo import SharedRate, shared_rate
+from uadbench.metrics.ranking import largest_precision
+from uadbench.metrics.table import get_metric
+from uadbench.pool import Pool
+from uadbench.postprocess import on_grid, postprocess
+from uadbench.preparation import inside
 from uadbench.protocol import Protocol, Threshold
 from uadbench.result import Result, Value
 from uadbench.thresholds import choose
-from uadbench.volumes import inside
 
 if TYPE_CHECKING:
     from uadbench.store import CellFolder
@@ -27,11 +39,36 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A result with the table by subject and the bootstrap draws by metric, each (draws,)."""
+    """A result with its tables, and the bootstrap draws of what is no mean over subjects, by metric, each (draws,)."""
 
     result: Result
     subjects: list[Row]
+    lesions: list[Row]
     draws: dict[str, FloatArray]
+
+    def write(self, folder: CellFolder) -> Path:
+        """Store it in its cell and return where; the numbers come last, so what is there is complete."""
+        place = folder.evaluation(self.result.protocol["name"])
+        (folder.path / place / "metrics.json").unlink(missing_ok=True)
+        folder.write_table(str(place / "subjects.csv"), self.subjects)
+        folder.write_table(str(place / "lesions.csv"), self.lesions)
+        folder.write_arrays(str(place / "bootstrap.npz"), self.draws)
+        folder.write_json(str(place / "metrics.json"), self.result.as_dict())
+        return place
+
+
+@lru_cache(maxsize=1)
+def evaluation_code() -> str:
+    """Return the hash of the code that turns maps into numbers. Comments and blank lines do not count."""
+    home = Path(__file__).parent
+    names = ("evaluation", "pool", "postprocess", "filters", "thresholds", "preparation")
+    files = [*(home / f"{name}.py" for name in names), *sorted((home / "metrics").glob("*.py"))]
+    return digest([code_of(path.read_text(encoding="utf-8")) for path in files])
+
+
+def is_current(result: Result, protocol: Protocol) -> bool:
+    """Whether a stored result is of exactly this protocol and of the code at hand."""
+    return result.code == evaluation_code() and digest(result.protocol) == digest(protocol.as_dict())
 
 
 def evaluate(
@@ -44,125 +81,237 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the stored maps of one cell under a protocol.
 
-    The threshold is fixed before the first test subject is opened.
+    Every threshold is fixed before the first test subject is opened, except that of the policy "oracle".
 
     Raises:
         DegenerateScores: if the maps of all test subjects are constant.
-        StoreError: if a map is missing or damaged.
+        Incompatible: if the protocol needs labelled validation subjects, and there are none.
+        StoreError: if a map is missing or damaged, or is not on the grid of its subject.
     """
-    read = _Reader(folder, load, protocol)
-    rows: list[Row] = []
-    healthy_scores = []
-    for subject in split.val:
-        volume, score, where = read(subject, labels=False)
-        healthy_scores.append(score[where])
-        rows.append(_row("val", subject, volume, where))
-        each_subject()
-    threshold = choose(protocol.threshold, healthy_scores)
-    metrics = [get_metric(name) for name in protocol.metrics]
-    cases: dict[str, list[Case]] = {"lesion subjects": [], "healthy subjects": []}
-    people: list[str] = []
-    outside = [0, 0]
-    ranges = []
-    for role, over in (("test_lesion", "lesion subjects"), ("test_healthy", "healthy subjects")):
-        for subject in getattr(split, role):
-            volume, score, where = read(subject, labels=True)
-            lesion = np.zeros(volume.grid, bool) if volume.lesion is None else volume.lesion
-            case = Case(score[where], lesion[where], threshold, volume.voxel_ml)
-            ranges.append((case.score.min(), case.score.max()) if case.score.size else (0.0, 0.0))
-            row = _row(role, subject, volume, where)
-            row |= _lesion_facts(case, lesion)
-            row |= {m.name: m.compute(case) for m in metrics if m.over == over}
-            rows.append(row)
-            cases[over].append(case)
-            people += [subject.id] if role == "test_lesion" and case.lesion.any() else []
-            outside[0] += int(np.count_nonzero(lesion & ~where))
-            outside[1] += int(np.count_nonzero(lesion))
-            each_subject()
-    if max(high for _, high in ranges) == min(low for low, _ in ranges):
-        raise DegenerateScores(f"all scores of all test subjects are {ranges[0][0]:g}; a constant map ranks nothing")
-    values, draws = _summarise(metrics, rows, cases, people, protocol)
-    seen = sum(len(c.lesion) for c in cases["lesion subjects"])
-    found = sum(int(np.count_nonzero(c.lesion)) for c in cases["lesion subjects"])
-    result = Result(
-        protocol=protocol.name,
-        metrics=values,
-        threshold=threshold,
-        threshold_policy=describe_threshold(protocol.threshold),
-        labels_used=protocol.threshold.labels_used,
-        lesion_outside_foreground=outside[0] / outside[1] if outside[1] else float("nan"),
-        prevalence=found / seen if seen else float("nan"),
-    )
-    return Evaluation(result, rows, draws)
+    return _Run(folder, load, split, protocol, each_subject).go()
 
 
-def describe_threshold(rule: Threshold) -> str:
-    """Return "healthy_fpr(0.05)"."""
-    return f"{rule.policy}({rule.rate:g})"
+@dataclass
+class _Read:
+    """A subject with its map after the chain."""
+
+    volume: Volume
+    score: FloatArray
+    where: BoolArray
+    dropped: BoolArray
+    """Foreground that the chain sets to 0."""
+
+    @property
+    def values(self) -> FloatArray:
+        return self.score[self.where]
+
+    def lesion(self) -> BoolArray:
+        return np.zeros(self.score.shape, bool) if self.volume.lesion is None else self.volume.lesion
 
 
-class _Reader:
-    """Loads a subject and its post-processed map."""
+@dataclass(frozen=True)
+class _Lazy(Sequence[FloatArray]):
+    """The scores of subjects, read when they are asked for."""
 
-    def __init__(self, folder: CellFolder, load: Callable[[Subject], Volume], protocol: Protocol) -> None:
-        self.folder, self.load, self.protocol = folder, load, protocol
+    subjects: Sequence[Subject]
+    read: Callable[[Subject], FloatArray]
 
-    def __call__(self, subject: Subject, *, labels: bool) -> tuple[Volume, FloatArray, BoolArray]:
-        """Return the volume, its map (D, H, W) and where metrics look."""
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __getitem__(self, index: int) -> FloatArray:  # type: ignore[override]
+        return self.read(self.subjects[index])
+
+
+@dataclass
+class _Run:
+    """One evaluation while it is made."""
+
+    folder: CellFolder
+    load: Callable[[Subject], Volume]
+    split: Split
+    protocol: Protocol
+    each_subject: Callable[[], None]
+    rows: list[Row] = field(default_factory=list)
+    lesions: list[Row] = field(default_factory=list)
+    outside: list[int] = field(default_factory=lambda: [0, 0])
+    seen: list[int] = field(default_factory=lambda: [0, 0])
+    normal: SharedRate | None = None
+
+    def go(self) -> Evaluation:
+        protocol = self.protocol
+        metrics = [get_metric(name) for name in protocol.metrics]
+        thresholds = self._thresholds()
+        pool = Pool(metrics, protocol)
+        low, high = np.inf, -np.inf
+        if "aupimo" in protocol.metrics:
+            self.normal = shared_rate(_Lazy(self.split.test_healthy, lambda s: self._read(s, labels=False).values))
+        for role in ("test_healthy", "test_lesion"):
+            for subject in getattr(self.split, role):
+                case = self._case(role, subject, metrics, thresholds)
+                if case.score.size:
+                    low, high = min(low, float(case.score.min())), max(high, float(case.score.max()))
+                pool.add(role, subject.id, case)
+                self.each_subject()
+        if not high > low:
+            raise DegenerateScores(f"all scores of all test subjects are {low:g}; a constant map ranks nothing")
+        pooled = pool.finish(self._again)
+        value = {name: answer[0] for name, answer in pooled.values.items()}
+        _check(value.get("auprc_pooled", np.nan), value.get("oracle_dice", np.nan), "all subjects together")
+        values, draws = self._summarise(metrics, pooled.values)
+        result = Result(
+            protocol=protocol.as_dict(),
+            metrics=values,
+            threshold=thresholds[protocol.threshold.words],
+            thresholds=thresholds,
+            labels_used=protocol.threshold.labels_used,
+            lesion_outside=self.outside[0] / self.outside[1] if self.outside[1] else float("nan"),
+            prevalence=self.seen[0] / self.seen[1] if self.seen[1] else float("nan"),
+            pooled=pooled.facts,
+            code=evaluation_code(),
+        )
+        return Evaluation(result, self.rows, self.lesions, draws)
+
+    def _read(self, subject: Subject, *, labels: bool) -> _Read:
         volume = self.load(subject)
-        volume = volume if labels else volume.without_labels()
-        score = postprocess(self.folder.read_map(subject.key)[0], volume.foreground, self.protocol.postprocess)
-        return volume, score, inside(volume)
+        if not labels:
+            volume = volume.without_labels()
+        score = self.folder.read_map(subject.key, volume.grid)[0]
+        volume, score = on_grid(volume, score, self.protocol.grid)
+        score, kept = postprocess(score, volume.foreground, self.protocol.postprocess)
+        everywhere = np.ones(score.shape, bool)
+        where = inside(volume)
+        if self.protocol.region == "box":
+            where = everywhere if volume.ignore is None else ~volume.ignore
+        return _Read(volume, score, where, ~kept)
+
+    def _thresholds(self) -> dict[str, float]:
+        """Choose the thresholds of all rules; test subjects are opened by the oracle alone."""
+        rules = (self.protocol.threshold, *self.protocol.other_thresholds)
+        healthy: list[FloatArray] = []
+        for subject in self.split.val:
+            read = self._read(subject, labels=False)
+            healthy.append(read.values)
+            self.rows.append(_row("val", subject, read))
+            self.each_subject()
+        out = {}
+        for rule in rules:
+            labelled: Iterator[tuple[FloatArray, BoolArray]] = iter(())
+            if rule.labels_used != "none":
+                labelled = self._labelled(rule) if rule.labels_used == "val" else self._again()
+            out[rule.words] = choose(rule, healthy, labelled)
+        return out
+
+    def _labelled(self, rule: Threshold) -> Iterator[tuple[FloatArray, BoolArray]]:
+        if not self.split.val_lesion:
+            raise Incompatible(
+                f"{self.protocol.name} chooses its threshold by {rule.words} on labelled validation subjects, and this "
+                "dataset has none; another rule is given by: uadbench evaluate --threshold healthy_fpr:0.05"
+            )
+        for subject in self.split.val_lesion:
+            read = self._read(subject, labels=True)
+            yield read.values, read.lesion()[read.where]
+
+    def _again(self) -> Iterator[tuple[FloatArray, BoolArray]]:
+        """Read the lesion test subjects once more: those that have a lesion voxel in sight."""
+        for subject in self.split.test_lesion:
+            read = self._read(subject, labels=True)
+            lesion = read.lesion()[read.where]
+            if lesion.any():
+                yield read.values, lesion
+
+    def _case(self, role: str, subject: Subject, metrics: Sequence[Metric], thresholds: dict[str, float]) -> Case:
+        """Compute all that belongs to one test subject, and return what pooled metrics count."""
+        read = self._read(subject, labels=True)
+        lesion = read.lesion()
+        rules: dict[str, float] = {
+            rule.policy: thresholds[rule.words] for rule in (self.protocol.threshold, *self.protocol.other_thresholds)
+        }
+        case = Case(
+            score=read.values,
+            lesion=lesion[read.where],
+            threshold=thresholds[self.protocol.threshold.words],
+            voxel_ml=read.volume.voxel_ml,
+            where=read.where,
+            spacing=read.volume.spacing,
+            thresholds=rules,
+            protocol=self.protocol,
+            annotated=read.volume.lesion is not None,
+            normal=self.normal,
+        )
+        over = "lesion subjects" if role == "test_lesion" else "healthy subjects"
+        row = _row(role, subject, read) | _facts(case, lesion)
+        row[f"score {self.protocol.reduction}"] = reduce_map(case.score, self.protocol.reduction)
+        columns = {m.column: m.compute for m in metrics if m.compute is not None and m.over == over}
+        # Without a lesion in sight a subject says nothing about how lesions are found, whatever a formula may give.
+        mute = role == "test_lesion" and not case.lesion.any()
+        row |= {name: float("nan") if mute else compute(case) for name, compute in columns.items()}
+        self.rows.append(row)
+        _check(row.get("auprc", np.nan), row.get("oracle_dice_subject", np.nan), subject.key)
+        if role == "test_lesion":
+            self.outside[0] += int(np.count_nonzero(lesion & (~read.where | read.dropped)))
+            self.outside[1] += int(np.count_nonzero(lesion))
+            self.seen[0] += int(np.count_nonzero(case.lesion))
+            self.seen[1] += len(case.lesion)
+            if any(m.column.startswith("lesion_") for m in metrics):
+                counts = case.lesion_counts
+                sizes = zip(counts.voxels.tolist(), counts.ml.tolist(), counts.hit.tolist(), strict=True)
+                self.lesions += [
+                    {"subject": subject.key, "person": subject.id, "voxels": n, "ml": ml, "hit": hit}
+                    for n, ml, hit in sizes
+                ]
+        return case
+
+    def _summarise(
+        self, metrics: Sequence[Metric], pooled: dict[str, tuple[float, FloatArray, int, int]]
+    ) -> tuple[dict[str, Value], dict[str, FloatArray]]:
+        """Return every metric with its interval, and the draws of those that are no mean over subjects."""
+        values: dict[str, Value] = {}
+        draws: dict[str, FloatArray] = {}
+        level, count, seed = self.protocol.level, self.protocol.draws, self.protocol.bootstrap_seed
+        for metric in metrics:
+            if metric.compute is None:
+                exact, sample, n, excluded = pooled[metric.name]
+                draws[metric.name] = sample.astype(np.float32)
+            else:
+                per_person = by_person(self.rows, metric.column)
+                kept = per_person[np.isfinite(per_person)]
+                n, excluded = len(kept), len(per_person) - len(kept)
+                middle = np.median if metric.aggregate == "median" else np.mean
+                exact = float(middle(kept)) if n else float("nan")
+                sample = (median_draws if metric.aggregate == "median" else mean_draws)(per_person, count, seed)
+            values[metric.name] = Value(exact, *interval(sample, level), n, excluded)
+        return values, draws
 
 
-def _row(role: str, subject: Subject, volume: Volume, where: BoolArray) -> Row:
+def _check(precision: float, dice: float, what: str) -> None:
+    """Refuse two numbers that cannot both be right.
+
+    Raises:
+        UADBenchError: naming them.
+    """
+    if np.isfinite(dice) and precision > largest_precision(dice) + 1e-6:
+        raise UADBenchError(
+            f"{what}: an average precision of {precision:.6f} is impossible with a largest Dice of {dice:.6f}; this is an "
+            "error of uadbench, please report it with the maps"
+        )
+
+
+def _row(role: str, subject: Subject, read: _Read) -> Row:
     """Return the columns that describe a subject."""
     groups = {f"group:{name}": value for name, value in subject.groups.items()}
-    return {
-        "subject": subject.key,
-        "person": subject.id,
-        "role": role,
-        **groups,
-        "voxels": int(np.count_nonzero(where)),
-    }
+    voxels = int(np.count_nonzero(read.where))
+    return {"subject": subject.key, "person": subject.id, "role": role, **groups, "voxels": voxels}
 
 
-def _lesion_facts(case: Case, lesion: BoolArray) -> Row:
-    found = case.score > case.threshold
+def _facts(case: Case, lesion: BoolArray) -> Row:
     return {
         "lesion_ml": float(np.count_nonzero(lesion) * case.voxel_ml),
         "lesion_share": float(np.mean(case.lesion)) if case.lesion.size else float("nan"),
-        "found_ml": float(np.count_nonzero(found) * case.voxel_ml),
+        "found_ml": float(np.count_nonzero(case.found) * case.voxel_ml),
         "score_mean": float(np.mean(case.score)) if case.score.size else float("nan"),
         "score_max": float(np.max(case.score)) if case.score.size else float("nan"),
     }
-
-
-def _summarise(
-    metrics: list[Metric],
-    rows: list[Row],
-    cases: Mapping[str, list[Case]],
-    people: list[str],
-    protocol: Protocol,
-) -> tuple[dict[str, Value], dict[str, FloatArray]]:
-    """Return every metric with its interval, and its draws; `people` belong to the cases that have lesions."""
-    values: dict[str, Value] = {}
-    draws: dict[str, FloatArray] = {}
-    annotated = [c for c in cases["lesion subjects"] if c.lesion.any()]
-    pooled = _pooled(metrics, annotated, people, protocol)
-    for metric in metrics:
-        if metric.over == "pooled":
-            exact, sample = pooled.get(metric.name, (float("nan"), np.empty(0)))
-            n, excluded = len(annotated), len(cases["lesion subjects"]) - len(annotated)
-        else:
-            per_subject = by_person(rows, metric.name)
-            kept = per_subject[np.isfinite(per_subject)]
-            n, excluded = len(kept), len(per_subject) - len(kept)
-            exact = float(kept.mean()) if n else float("nan")
-            sample = mean_draws(per_subject, protocol.draws, protocol.bootstrap_seed)
-        values[metric.name] = Value(exact, *interval(sample, protocol.level), n, excluded)
-        draws[metric.name] = sample.astype(np.float32)
-    return values, draws
 
 
 def by_person(rows: list[Row], name: str) -> FloatArray:
@@ -173,26 +322,3 @@ def by_person(rows: list[Row], name: str) -> FloatArray:
             found.setdefault(row["person"], []).append(float(row[name]))
     means = [[v for v in values if np.isfinite(v)] for values in found.values()]
     return np.array([np.mean(values) if values else np.nan for values in means], np.float64)
-
-
-def _pooled(
-    metrics: list[Metric], cases: list[Case], people: list[str], protocol: Protocol
-) -> dict[str, tuple[float, FloatArray]]:
-    """Return the exact pooled value and the draws of each pooled metric; {} without lesion voxels."""
-    wanted = [m for m in metrics if m.over == "pooled"]
-    if not wanted or not cases:
-        return {}
-    scores, lesions = [c.score for c in cases], [c.lesion for c in cases]
-    pool = Case(np.concatenate(scores), np.concatenate(lesions), cases[0].threshold, cases[0].voxel_ml)
-    scans = [[i for i, other in enumerate(people) if other == person] for person in dict.fromkeys(people)]
-    joined = [[np.concatenate([part[i] for i in scan]) for scan in scans] for part in (scores, lesions)]
-    binned = pooled_draws(joined[0], joined[1], protocol.draws, protocol.bootstrap_seed) if len(scans) > 1 else {}
-    out: dict[str, tuple[float, FloatArray]] = {}
-    for metric in wanted:
-        exact = metric.compute(pool)
-        sample: FloatArray = np.empty(0)
-        if binned:
-            # Bins blur the value a little; the draws are moved onto the exact one.
-            sample = binned[metric.group][1:] - binned[metric.group][0] + exact
-        out[metric.name] = (exact, sample)
-    return out

@@ -95,7 +95,7 @@ def wide(boards: Sequence[Board]) -> pd.DataFrame:
                 "method_source": cell.source,
                 "dataset_params": json.dumps(dict(cell.dataset_params), sort_keys=True, default=str),
                 "dataset_fingerprint": cell.fingerprint,
-                "data_id": cell.data_id,
+                "data_id": row.cells[0].data_id,
                 "uadbench_version": row.facts["uadbench_version"],
                 "note": row.note,
             }
@@ -114,7 +114,7 @@ def long(boards: Sequence[Board]) -> pd.DataFrame:
             records.append(
                     {
                         "method": row.method, "dataset": row.dataset, "protocol": row.protocol, "subset": board.subset,
-                        "data_id": row.cells[0].cell.data_id, "metric": metric.name, "over": metric.over,
+                        "data_id": row.cells[0].data_id, "metric": metric.name, "over": metric.over,
                         "higher_is_better": metric.higher_is_better, "oracle": metric.oracle, "value": value.value,
                         "ci_low": value.ci_low, "ci_high": value.ci_high, "seed_std": row.seed_std[metric.name],
                         "n": value.n, "excluded": value.excluded, "n_cells": row.done, "rank": row.rank,

@@ -20,8 +20,10 @@ from uadbench.errors import DataError
 LENGTH = 16
 """Characters of a hash that are kept: 64 bits, enough for millions of cells."""
 
-HARNESS = tuple(f"uadbench.{name}" for name in ("volumes", "training", "diffusion", "nets", "noise", "features"))
-"""Core modules that shape an anomaly map. A method depends on those that it imports; on volumes every method does."""
+HARNESS = tuple(
+    f"uadbench.{name}" for name in ("volumes", "preparation", "training", "diffusion", "nets", "noise", "features")
+)
+"""Core modules that shape an anomaly map. A method depends on those that it imports; on the first two every method does."""
 
 
 def digest(value: Any) -> str:
@@ -65,12 +67,12 @@ def source_files(cls: type, *, maps: bool = True) -> list[Path]:
     """Return the files whose code decides what `cls` computes.
 
     These are the modules of the class and its bases, what they import from the catalogue or from their own package,
-    and the shared modules of `HARNESS` that they import; with `maps` also the module that cuts and joins slices.
+    and the modules of `HARNESS` that they import; with `maps` also those that prepare volumes, cut and join slices.
     """
     own = {c.__module__ for c in cls.__mro__ if not c.__module__.startswith("uadbench.") or _catalogue(c.__module__)}
     own -= {"builtins", "abc", "typing"}
     packages = {name.partition(".")[0] for name in own} - {"uadbench"}
-    todo = [*own, *(["uadbench.volumes"] if maps else [])]
+    todo = [*own, *(["uadbench.volumes", "uadbench.preparation"] if maps else [])]
     found: dict[str, Path] = {}
     while todo:
         name = todo.pop()
@@ -113,6 +115,9 @@ def _file(module: str) -> Path | None:
     loaded = sys.modules.get(module)
     origin = getattr(loaded, "__file__", None)
     if origin is None and loaded is None:
+        above = _file(module.rpartition(".")[0]) if "." in module else None
+        if above and above.name != "__init__.py":
+            return None  # A name inside a module; asking for its spec would import that module.
         try:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError, AttributeError):

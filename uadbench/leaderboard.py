@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from uadbench.identity import digest
-from uadbench.metrics import METRICS, Metric, get_metric
+from uadbench.metrics import Metric
+from uadbench.metrics.table import METRICS, get_metric
+from uadbench.protocol import Threshold
 from uadbench.result import Cell
 from uadbench.rows import Row, Stored, make_row
 
@@ -35,6 +37,7 @@ class Board:
     subset: str = ""
     data: str = ""
     note: str = ""
+    threshold: str = ""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -57,7 +60,7 @@ def make_boards(cells: Sequence[Stored], *, where: str = "", every_variant: bool
     """
     groups: dict[str, list[Stored]] = defaultdict(list)
     for stored in cells:
-        groups[stored.cell.data_id].append(stored)
+        groups[stored.data_id].append(stored)
     chosen = list(groups.values())
     if not every_variant:
         chosen = _without_older_data(chosen)
@@ -73,7 +76,7 @@ def _without_older_data(groups: list[list[Stored]]) -> list[list[Stored]]:
         cell = group[0].cell
         tables = (c.subjects for c in group if c.subjects is not None)
         people = next((sorted(set(t["subject"])) for t in tables), None)
-        return digest([cell.dataset, cell.dataset_params, cell.protocol["name"], people])
+        return digest([cell.dataset, cell.dataset_params, cell.preparation, group[0].protocol["name"], people])
 
     return list(_newest(groups, key))
 
@@ -106,7 +109,7 @@ def _newest(groups: Iterable[list[Stored]], key: Callable[[list[Stored]], str]) 
 
 
 def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
-    protocol = cells[0].cell.protocol
+    protocol = cells[0].protocol
     metrics = [get_metric(name) for name in protocol["metrics"] if name in METRICS]
     variants: dict[str, list[Stored]] = defaultdict(list)
     for stored in cells:
@@ -122,6 +125,8 @@ def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
     _rank(board, wanted)
     board.note = next((str(c.provenance.get("note", "")) for c in cells if c.provenance), "")
     board.warnings = _warnings(board, protocol["few"])
+    rule = Threshold(**protocol["threshold"])
+    board.threshold = f"{rule.words}, labels used: {rule.labels_used}"
     return board
 
 
@@ -158,6 +163,8 @@ def _rank(board: Board, wanted: set[tuple[int, int]]) -> None:
         if missing := len(wanted - have):
             if have:
                 row.note = "; ".join(filter(None, [row.note, f"{missing} of {len(wanted)} seeds or folds missing"]))
+        elif any(c.result and c.result.labels_used == "test" for c in row.cells):
+            row.note = "; ".join(filter(None, [row.note, "the threshold was chosen on test labels"]))
         elif not any(c.provenance.get("unranked") for c in row.cells) and math.isfinite(
             row.values[board.rank_by.name].value
         ):
@@ -181,6 +188,10 @@ def _warnings(board: Board, few: int) -> list[str]:
     empty = max((r.values[board.rank_by.name].excluded for r in board.rows), default=0)
     if empty and not board.subset:
         out.append(f"{empty} lesion test subject(s) have no lesion voxel inside the foreground and are not counted")
+    if any(c.result and math.isinf(c.result.threshold) for r in board.rows for c in r.cells):
+        out.append("too few healthy validation subjects for this threshold: it is infinite, and nothing is ever found")
+    if len({c.result.code for r in board.rows for c in r.cells if c.result}) > 1:
+        out.append("not all results were evaluated by the same code; give: uadbench evaluate")
     budgets = {
         (r.facts["steps"], r.facts["images_seen"])
         for r in board.rows

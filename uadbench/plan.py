@@ -111,9 +111,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     precision = choose_precision(request.precision, device)
     split = dataset.split(request.fold)
     split.check(request.dataset)
-    first = split if request.fold == 0 else dataset.split(0)  # The same for all folds: they stand in one table.
-    members = [[role, s.key, s.id, dict(s.groups)] for role, s in first.items()]
-    fingerprint = digest([source_hash(dataset_class, maps=False), dataset.content(), members])
+    fingerprint = fingerprint_of(dataset)
+    lacking = lacks(protocol, split)
     cells = []
     for seed in request.seeds:
         for name, loaded in classes.items():
@@ -131,23 +130,38 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                 dataset_params={k: _json(v) for k, v in dataset.parameters().items()},
                 fingerprint=fingerprint,
                 fold=request.fold,
-                protocol=protocol.as_dict(),
+                preparation=asdict(protocol.preparation),
                 seed=seed,
                 precision=precision if method.mixed_precision else "fp32",
             )
             config = {
                 "method": {k: asdict(r) for k, r in parameters.items()},
                 "dataset": {k: asdict(r) for k, r in dataset_config.items()},
+                "protocol": protocol.as_dict(),
                 "preset": presets[name],
                 "device": device,
             }
             cells.append(
                 Planned(
-                    name, seed, method, cell, config, incompatible(method, dataset), method.unavailable(),
+                    name, seed, method, cell, config, incompatible(method, dataset) or lacking, method.unavailable(),
                     method.unranked(), reference,
                 )
             )  # fmt: skip
     return Plan(request.dataset, dataset, split, protocol, device, cells)
+
+
+def fingerprint_of(dataset: Dataset) -> str:
+    """Return the hash of the data: their content, who plays which role, their groups, and the adapter's code."""
+    members = [[role, s.key, s.id, dict(s.groups)] for role, s in dataset.split(0).items()]  # Of fold 0 for all folds,
+    return digest([source_hash(type(dataset), maps=False), dataset.content(), members])  # which stand in one table.
+
+
+def lacks(protocol: Protocol, split: Split) -> str | None:
+    """Return why a protocol cannot judge a split, or None."""
+    rules = (protocol.threshold, *protocol.other_thresholds)
+    if any(rule.labels_used == "val" for rule in rules) and not split.val_lesion:
+        return f"{protocol.name} chooses its threshold on labelled validation subjects, and this dataset has none"
+    return None
 
 
 def _load_methods(request: Request, registry: Registry) -> dict[str, type[Method] | PluginError]:

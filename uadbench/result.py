@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from uadbench.identity import digest
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files in a cell's folder."""
 
 State = Literal["queued", "running", "done", "failed", "skipped", "interrupted"]
@@ -27,7 +27,7 @@ class Cell:
         dataset_params: every parameter that is not a location.
         fingerprint: hash of the data's content.
         fold: 0-based.
-        protocol: every choice of the protocol.
+        preparation: what the method sees, the first half of a protocol. Its other half is applied to stored maps.
         seed: of the run.
         precision: of the arithmetic inside networks.
     """
@@ -39,7 +39,7 @@ class Cell:
     dataset_params: Mapping[str, Any]
     fingerprint: str
     fold: int
-    protocol: Mapping[str, Any]
+    preparation: Mapping[str, Any]
     seed: int
     precision: str
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -51,8 +51,8 @@ class Cell:
 
     @property
     def data_id(self) -> str:
-        """What must be equal for two rows to stand in one table: data, fold-independent, and protocol."""
-        return digest([self.dataset, self.dataset_params, self.fingerprint, self.protocol])
+        """What must be equal for two rows to stand in one table, besides the protocol: the data and their preparation."""
+        return digest([self.dataset, self.dataset_params, self.fingerprint, self.preparation])
 
     @property
     def variant(self) -> str:
@@ -86,50 +86,56 @@ class Value:
 
 @dataclass(frozen=True)
 class Result:
-    """The evaluation of one cell.
+    """The evaluation of one cell under one protocol.
 
     Attributes:
-        protocol: name.
+        protocol: every choice of it.
         metrics: by name.
         threshold: the operating point.
-        threshold_policy: how it was chosen, such as "healthy_fpr(0.05)".
-        labels_used: which lesion labels took part in that choice.
-        lesion_outside_foreground: share of the lesion voxels of the test subjects that no metric sees.
+        thresholds: the thresholds of all rules that the protocol names, by the rule in words.
+        labels_used: which lesion labels took part in the choice of the operating point: "none", "val" or "test".
+        lesion_outside: share of the lesion voxels of the test subjects that no metric sees, or that the chain sets to 0.
         prevalence: share of lesion voxels among those that metrics see, over all lesion test subjects.
+        pooled: how pooled rank metrics were computed: "path", and the bounds of the average precision.
+        code: hash of the code that evaluated.
     """
 
-    protocol: str
+    protocol: Mapping[str, Any]
     metrics: Mapping[str, Value]
     threshold: float
-    threshold_policy: str
+    thresholds: Mapping[str, float]
     labels_used: str
-    lesion_outside_foreground: float
+    lesion_outside: float
     prevalence: float
+    pooled: Mapping[str, Any]
+    code: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values; NaN becomes None."""
+        """Return plain values; NaN becomes None, infinity a word."""
         return _plain({"schema": SCHEMA, **asdict(self)})  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
         """Read back what `as_dict` made."""
-
-        def number(value: float | None) -> float:
-            return float("nan") if value is None else value
-
         metrics = {
-            name: Value(number(v["value"]), number(v["ci_low"]), number(v["ci_high"]), v["n"], v["excluded"])
+            name: Value(_number(v["value"]), _number(v["ci_low"]), _number(v["ci_high"]), v["n"], v["excluded"])
             for name, v in data["metrics"].items()
         }
         return cls(
             protocol=data["protocol"],
             metrics=metrics,
-            threshold=number(data["threshold"]),
-            threshold_policy=data["threshold_policy"],
+            threshold=_number(data["threshold"]),
+            thresholds={k: _number(v) for k, v in data["thresholds"].items()},
             labels_used=data["labels_used"],
-            lesion_outside_foreground=number(data["lesion_outside_foreground"]),
-            prevalence=number(data["prevalence"]),
+            lesion_outside=_number(data["lesion_outside"]),
+            prevalence=_number(data["prevalence"]),
+            pooled=data["pooled"],
+            code=data["code"],
         )
+
+
+def _number(value: float | str | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _plain(value: Any) -> Any:
@@ -139,4 +145,6 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, float) and value != value:
         return None
+    if isinstance(value, float) and abs(value) == float("inf"):
+        return str(value)  # JSON has no infinity.
     return value

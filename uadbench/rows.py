@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from uadbench.errors import StoreError
+from uadbench.identity import digest
 from uadbench.metrics import Metric
-from uadbench.metrics.bootstrap import interval, mean_draws
+from uadbench.metrics.bootstrap import interval, mean_draws, median_draws
 from uadbench.result import Cell, Result, Value
 from uadbench.store import CellFolder
 
 
 @dataclass
 class Stored:
-    """A cell that was read, with what a table needs of it."""
+    """A cell that was read under one protocol, with what a table needs of it."""
 
     folder: CellFolder
     cell: Cell
+    protocol: dict[str, Any]
+    """As stored with the result: protocols that this version no longer has can still be read."""
     state: str
     reason: str
     changed: str
+    evaluation: Path | None = None
     result: Result | None = None
     subjects: pd.DataFrame | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
     data_chosen: frozenset[str] = frozenset()
+
+    @property
+    def data_id(self) -> str:
+        """What must be equal for two rows to stand in one table: data, preparation and protocol."""
+        return digest([self.cell.data_id, self.protocol])
 
 
 @dataclass
@@ -61,32 +72,52 @@ class Row:
         """Number of finished cells."""
         return sum(c.state == "done" for c in self.cells)
 
+    def draws(self, metric: str) -> NDArray[np.float64]:
+        """Return the bootstrap draws of a metric of all subjects together, averaged over cells; empty if there are none."""
+        return _mean_draws([c for c in self.cells if c.state == "done"], metric)
 
-def read_cells(folders: Iterable[CellFolder]) -> tuple[list[Stored], list[str]]:
-    """Read cells; those that cannot be read are named in the second list and left out."""
-    cells, problems = [], []
+
+def read_cells(folders: Iterable[CellFolder], protocol: str = "") -> tuple[list[Stored], list[str]]:
+    """Read cells, once for every protocol under which they were evaluated, or for one only.
+
+    Those that cannot be read are named in the second list and left out. What is not done counts for the protocol that it
+    was run under.
+    """
+    cells: list[Stored] = []
+    problems: list[str] = []
     for folder in folders:
         try:
-            cells.append(_read(folder))
+            done = folder.status().get("state") == "done"
+            places: list[Path | None] = [None]
+            if done:
+                places = [p for p in folder.evaluations() if not protocol or p == folder.evaluation(protocol)]
+            for place in places:
+                stored = _read(folder, place)
+                if not protocol or stored.protocol["name"] == protocol:
+                    cells.append(stored)
         except StoreError as error:
             problems.append(str(error))
     return cells, problems
 
 
-def _read(folder: CellFolder) -> Stored:
+def _read(folder: CellFolder, place: Path | None) -> Stored:
     cell, status = folder.cell(), folder.status()
-    state = str(status.get("state", "queued"))
-    stored = Stored(folder, cell, state, str(status.get("reason", "")), str(status.get("changed", "")))
     config = folder.read_json("config.json")
+    state = str(status.get("state", "queued"))
+    stored = Stored(
+        folder, cell, config["protocol"], state, str(status.get("reason", "")), str(status.get("changed", ""))
+    )
     stored.preset = str(config.get("preset", ""))
     stored.data_chosen = frozenset(k for k, v in config.get("dataset", {}).items() if v["source"] != "default")
-    if state == "done":
-        stored.result = folder.result()
+    if place is not None:
+        stored.evaluation, stored.result = place, folder.result(place)
+        stored.protocol = dict(stored.result.protocol)
         stored.provenance = folder.read_json("provenance.json")
+        table = folder.path / place / "subjects.csv"
         try:
-            stored.subjects = pd.read_csv(folder.path / "subjects.csv", dtype={"subject": str, "person": str})
+            stored.subjects = pd.read_csv(table, dtype={"subject": str, "person": str})
         except (OSError, ValueError) as error:
-            raise StoreError(f"{folder.path / 'subjects.csv'} is damaged ({error}); evaluate the cell again") from error
+            raise StoreError(f"{table} is damaged ({error}); give: uadbench evaluate") from error
     return stored
 
 
@@ -121,7 +152,7 @@ def make_row(cells: list[Stored], label: str, metrics: list[Metric], where: str)
         label,
         first.method,
         first.dataset,
-        first.protocol["name"],
+        cells[0].protocol["name"],
         None,
         "; ".join(notes),
         values,
@@ -146,31 +177,41 @@ def _value(metric: Metric, done: list[Stored], where: str) -> Value:
     nothing = Value(float("nan"), float("nan"), float("nan"), 0)
     if not done:
         return nothing
-    # As stored with the cell: results of a protocol that this version no longer has can still be read.
-    protocol = done[0].cell.protocol
-    if metric.over == "pooled":
+    protocol = done[0].protocol
+    if metric.compute is None:
         found = [c.result.metrics[metric.name] for c in done if c.result and metric.name in c.result.metrics]
         if where or not found:
             return nothing
-        # The draws of all cells resample the same subjects in the same way, so their mean is a draw of the mean.
-        by_cell = [c.folder.read_arrays("bootstrap.npz")[metric.name] for c in done]
-        mean = np.mean(by_cell, axis=0) if len({len(d) for d in by_cell}) == 1 else np.empty(0)
         value = float(np.mean([v.value for v in found]))
+        mean = _mean_draws(done, metric.name)
         return Value(value, *interval(mean, protocol["level"]), found[0].n, found[0].excluded)
-    tables = [_subjects(c, where) for c in done]
-    # Scans of one person are averaged first, so that people count alike and the interval is over people.
-    columns = [t.groupby(["person", "role"], sort=False)[metric.name].mean() for t in tables if metric.name in t]
-    if not columns:
-        return nothing
-    role = "test_healthy" if metric.over == "healthy subjects" else "test_lesion"
-    per_subject = pd.concat(columns, axis=1).mean(axis=1)
-    per_subject = per_subject[per_subject.index.get_level_values("role") == role]
-    numbers = per_subject.to_numpy(np.float64)
+    numbers = per_person(metric, done, where).to_numpy(np.float64)
     kept = numbers[np.isfinite(numbers)]
     if not len(kept):
         return nothing
-    draws = mean_draws(numbers, protocol["draws"], protocol["bootstrap_seed"])
-    return Value(float(kept.mean()), *interval(draws, protocol["level"]), len(kept), len(numbers) - len(kept))
+    resample, middle = (median_draws, np.median) if metric.aggregate == "median" else (mean_draws, np.mean)
+    draws = resample(numbers, protocol["draws"], protocol["bootstrap_seed"])
+    return Value(float(middle(kept)), *interval(draws, protocol["level"]), len(kept), len(numbers) - len(kept))
+
+
+def per_person(metric: Metric, done: list[Stored], where: str = "") -> pd.Series[float]:
+    """Return a metric of each test person, averaged over scans and then over cells; NaN where it is undefined."""
+    role = "test_healthy" if metric.over == "healthy subjects" else "test_lesion"
+    columns = []
+    for stored in done:
+        table = _subjects(stored, where)
+        table = table[table["role"] == role]
+        if metric.column in table:
+            # Scans of one person are averaged first, so that people count alike and the interval is over people.
+            columns.append(table.groupby("person", sort=False)[metric.column].mean())
+    return pd.concat(columns, axis=1).mean(axis=1) if columns else pd.Series(dtype=float)
+
+
+def _mean_draws(done: list[Stored], metric: str) -> NDArray[np.float64]:
+    """Return the draws averaged over cells: all resample the same people alike, so their mean is a draw of the mean."""
+    by_cell = [c.folder.read_arrays(f"{c.evaluation}/bootstrap.npz").get(metric, np.empty(0)) for c in done]
+    same = len({len(d) for d in by_cell}) == 1
+    return np.asarray(np.mean(by_cell, axis=0), np.float64) if same else np.empty(0)
 
 
 def _spread(metric: Metric, done: list[Stored], where: str) -> float:

@@ -14,14 +14,15 @@ import uadbench
 from uadbench.bank import Bank
 from uadbench.dataset import Role, Subject
 from uadbench.errors import Busy, DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
-from uadbench.evaluation import evaluate
+from uadbench.evaluation import Evaluation, evaluate, is_current
 from uadbench.files import now
 from uadbench.method import Method, Run, derive_seed
 from uadbench.plan import Plan, Planned
+from uadbench.preparation import slice_scores
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
 from uadbench.reporter import Reporter, Stop
 from uadbench.store import CellFolder, Store
-from uadbench.volumes import HealthyImages, score_volume, slice_scores, to_planes
+from uadbench.volumes import HealthyImages, score_volume, to_planes
 from uadbench.weights import FILE as FITTED
 from uadbench.weights import count_parameters
 
@@ -56,7 +57,7 @@ def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None 
     """
     stop = stop or Stop()
     outcome = Outcome()
-    bank = Bank(plan.dataset, plan.dataset_name, plan.protocol.intensity)
+    bank = Bank(plan.dataset, plan.dataset_name, plan.protocol.preparation.intensity)
     checked = False
     with stop.listening(reporter.note):
         for number, planned in enumerate(plan.cells, 1):
@@ -66,7 +67,7 @@ def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None 
             folder = store.folder(planned.cell) if planned.cell else None
             reporter.begin(planned, number, len(plan.cells))
             if folder and folder.done:
-                state, reason = "kept", ""
+                state, reason = _kept(plan, folder, bank, reporter)
             else:
                 runnable = folder and not planned.skip and not planned.failure
                 if runnable and not checked:
@@ -78,6 +79,30 @@ def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None 
             outcome.cells.append((planned, folder, state, reason))
             reporter.end(planned, folder, state, reason)
     return outcome
+
+
+def evaluate_cell(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter) -> Evaluation:
+    """Evaluate the maps of a cell under the plan's protocol, with a bar."""
+    split = plan.split
+    with reporter.bar("evaluate", len(split.val) + len(split.test_lesion) + len(split.test_healthy)) as advance:
+        return evaluate(folder, bank.load, split, plan.protocol, each_subject=lambda: advance(1))
+
+
+def _kept(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter) -> tuple[str, str]:
+    """Evaluate a finished cell if it was not yet, under this protocol and by this code; its maps are kept."""
+    place = folder.evaluation(plan.protocol.name)
+    try:
+        if place in folder.evaluations() and is_current(folder.result(place), plan.protocol):
+            return "kept", ""
+        with folder.locked():
+            evaluate_cell(plan, folder, bank, reporter).write(folder)
+    except Busy as error:
+        return "busy", str(error)
+    except Incompatible as error:
+        return "skipped", str(error)
+    except (StoreError, DegenerateScores) as error:
+        return "failed", str(error)
+    return "evaluated", ""
 
 
 def _one(
@@ -165,15 +190,15 @@ class CellRun:
             with self._timed("score"):
                 self._score()
         with self._timed("evaluate"):
-            rows, result = self._evaluate()
+            evaluation = evaluate_cell(self.plan, self.folder, self.bank, self.reporter)
         with self._timed("sheet"):
             try:
-                self._draw(rows)
+                self._draw(evaluation.subjects)
             except Exception:  # The numbers are there; a picture that cannot be drawn takes none of them away.
                 self.folder.log(traceback.format_exc())
                 self.reporter.note("the picture could not be drawn; the reason is in log.txt")
         self.folder.write_json("provenance.json", self._provenance(began))
-        self.folder.write_json("metrics.json", result)
+        evaluation.write(self.folder)
 
     def _fit(self) -> None:
         """Load what an earlier attempt learned, or learn."""
@@ -182,7 +207,7 @@ class CellRun:
             self.run.record |= self.folder.read_json("checkpoint/fit.json") if facts.is_file() else {}
             self.run.record["fitted"] = "in an earlier attempt"
             return
-        at_least = self.plan.protocol.train_foreground
+        at_least = self.plan.protocol.preparation.train_foreground
         healthy = self._images(self.plan.split.train, "train", at_least)
         val = self._images(self.plan.split.val, "val", at_least)
         self.run.record |= {
@@ -251,17 +276,6 @@ class CellRun:
         if scored:
             self.run.record["score_seconds_per_volume"] = seconds / scored
         self.folder.write_table("scores.csv", rows)
-
-    def _evaluate(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        split = self.plan.split
-        total = len(split.val) + len(split.test_lesion) + len(split.test_healthy)
-        with self.reporter.bar("evaluate", total) as advance:
-            evaluation = evaluate(
-                self.folder, self.bank.load, split, self.plan.protocol, each_subject=lambda: advance(1)
-            )
-        self.folder.write_table("subjects.csv", evaluation.subjects)
-        self.folder.write_arrays("bootstrap.npz", evaluation.draws)
-        return evaluation.subjects, evaluation.result.as_dict()
 
     def _draw(self, rows: list[dict[str, Any]]) -> None:
         from uadbench.sheet import draw_sheet

@@ -11,9 +11,10 @@ import numpy as np
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.bank import Bank
 from uadbench.dataset import Subject
-from uadbench.metrics import get_metric
+from uadbench.metrics.table import get_metric
 from uadbench.postprocess import postprocess
-from uadbench.volumes import inside, to_planes
+from uadbench.preparation import inside
+from uadbench.volumes import to_planes
 
 if TYPE_CHECKING:
     from uadbench.method import Method
@@ -44,6 +45,8 @@ def draw_sheet(
         The path of the PNG, or None if no subject has a value.
     """
     metric = get_metric(plan.protocol.rank_by)
+    if metric.compute is None:  # A number of all subjects together: best and worst are those of the map's own score.
+        metric = get_metric("auprc")
     ranked = [r for r in rows if r["role"] == "test_lesion" and np.isfinite(r.get(metric.name, np.nan))]
     ranked.sort(key=lambda r: r[metric.name], reverse=metric.higher_is_better)
     if not ranked:
@@ -60,7 +63,7 @@ def draw_sheet(
         panels.append(
             _panel("\n".join(w for w in words if w), by_key[row["subject"]], folder, method, bank, plan, cell)
         )
-    title = f"{cell.method} on {cell.dataset}, seed {cell.seed}, {cell.protocol['name']}"
+    title = f"{cell.method} on {cell.dataset}, seed {cell.seed}, {plan.protocol.name}"
     _draw(panels, title, plan.dataset.card.note, folder.path / NAME)
     return folder.path / NAME
 
@@ -71,7 +74,9 @@ def _panel(
     volume, image = bank.get(subject)
     assert volume.lesion is not None
     index = int((volume.lesion & inside(volume)).sum(axis=(1, 2)).argmax())
-    anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, plan.protocol.postprocess)
+    # A chain that is meant for another grid is not shown on this one.
+    chain = plan.protocol.postprocess if plan.protocol.grid is None else ()
+    anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, chain)[0]
     restored = _reconstruct(method, bank, subject, index, cell.seed, plan.device)
     rows, columns = _box(volume.foreground, volume.lesion)
     # A volume's rows run from back to front; a picture of it has the front on top.

@@ -6,10 +6,12 @@
         config.json       every parameter with its origin
         provenance.json   versions, commit, device, seeds, seconds, memory
         scores.csv        one row a slice
-        subjects.csv      one row a subject, with its metrics
-        metrics.json      the result under the protocol
-        bootstrap.npz     draws of every metric
         maps/             raw anomaly maps, float16
+        evaluations/<protocol>/
+            metrics.json      the result
+            subjects.csv      one row a subject, with its metrics
+            lesions.csv       one row a lesion of the test subjects
+            bootstrap.npz     draws of every metric that is not a mean over subjects
         checkpoint/       weights, training state, loss history
         attempts.json     seconds of scoring in attempts that were stopped
         log.txt           what went wrong
@@ -120,18 +122,28 @@ class CellFolder:
             self.cell()
         except StoreError:
             return False
-        return all((self.path / name).is_file() for name in ("metrics.json", "subjects.csv", "provenance.json"))
+        return (self.path / "provenance.json").is_file() and bool(self.evaluations())
 
-    def result(self) -> Result:
-        """Read the numbers.
+    def evaluation(self, protocol: str) -> Path:
+        """Return where the evaluation under a protocol lies, relative to the cell."""
+        return Path("evaluations") / file_name(protocol)
+
+    def evaluations(self) -> list[Path]:
+        """Return where the complete evaluations lie, relative to the cell; metrics.json is written last."""
+        found = sorted(self.path.glob("evaluations/*/metrics.json"))
+        return [p.parent.relative_to(self.path) for p in found if (p.parent / "subjects.csv").is_file()]
+
+    def result(self, evaluation: Path) -> Result:
+        """Read the numbers of one evaluation.
 
         Raises:
             StoreError: if they are missing or damaged.
         """
+        name = evaluation / "metrics.json"
         try:
-            return Result.from_dict(self.read_json("metrics.json"))
-        except (KeyError, TypeError) as error:
-            raise StoreError(f"{self.path / 'metrics.json'} is damaged ({error!r}); evaluate the cell again") from error
+            return Result.from_dict(self.read_json(str(name)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.path / name} is damaged ({error!r}); give: uadbench evaluate") from error
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as CSV. Numbers keep all their digits; what is not known is left empty."""
@@ -194,11 +206,11 @@ class CellFolder:
         scores = {"own_slice": np.array(list(own), np.int32), "own_score": np.array(list(own.values()), np.float64)}
         self.write_arrays(f"maps/{file_name(key)}.npz", {"map": half, "exponent": np.int32(exponent), **scores})
 
-    def read_map(self, key: str) -> tuple[FloatArray, dict[int, float]]:
+    def read_map(self, key: str, grid: tuple[int, ...] | None = None) -> tuple[FloatArray, dict[int, float]]:
         """Read a map (D, H, W), float32, and the method's own scores by slice.
 
         Raises:
-            StoreError: if it is missing or damaged.
+            StoreError: if it is missing or damaged, or does not have the shape `grid`.
         """
         import numpy as np
 
@@ -208,6 +220,11 @@ class CellFolder:
             own = dict(zip(arrays["own_slice"].tolist(), arrays["own_score"].tolist(), strict=True))
         except KeyError as error:
             raise StoreError(f"{self.map_path(key)} is damaged (no {error}); remove it and run again") from error
+        if grid is not None and anomaly_map.shape != grid:
+            raise StoreError(
+                f"{self.map_path(key)} has the shape {anomaly_map.shape} but its subject has {grid}; the data are not "
+                "those of the run: restore them, or run again"
+            )
         return anomaly_map, own
 
     def log(self, text: str) -> None:

@@ -156,7 +156,7 @@ class _Loop:
         self.method, self.healthy, self.val, self.run = method, healthy, val, run
         net = network(method)
         if run.device != "cpu":
-            # On a CPU group normalisation loses more in this layout than convolutions gain; benchmarks/speed.py measures it.
+            # On a CPU group normalisation loses more in this layout than convolutions gain (benchmarks/speed/training.py).
             net.to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(
             net.parameters(), lr=method.learning_rate, fused=run.device.startswith(("cpu", "cuda"))

@@ -14,10 +14,11 @@ from scipy import ndimage
 from uadbench.dataset import ROLES, Split, Volume
 from uadbench.datasets import _phantom_fields as fields
 from uadbench.datasets._phantom_anatomy import brain_nodes, draw_person, home_of
+from uadbench.datasets._phantom_files import template_files
 from uadbench.datasets._phantom_lesions import plan_lesions
 from uadbench.datasets._phantom_recipe import Kind, Recipe
 from uadbench.datasets._phantom_subject import make_scan
-from uadbench.datasets._phantom_template import load_template, template_files
+from uadbench.datasets._phantom_template import load_template
 from uadbench.datasets.phantom import Phantom
 from uadbench.errors import BadParameter, DataError
 from uadbench.identity import source_files

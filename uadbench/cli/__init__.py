@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from uadbench.cli import boards, catalogue, doctor
+from uadbench.cli import boards, catalogue, doctor, judge
+from uadbench.cli import compare as comparing
 from uadbench.cli import run as running
 from uadbench.errors import UADBenchError, suggest
 
@@ -37,9 +38,12 @@ app = typer.Typer(
 )
 app.command()(running.run)
 app.command()(boards.status)
+app.command()(judge.evaluate)
 app.command()(boards.leaderboard)
+app.command()(comparing.compare)
 app.add_typer(catalogue.methods, name="methods", cls=_Suggesting)
 app.add_typer(catalogue.datasets, name="datasets", cls=_Suggesting)
+app.add_typer(judge.protocols, name="protocols", cls=_Suggesting)
 app.add_typer(boards.runs, name="runs", cls=_Suggesting)
 app.command()(doctor.doctor)
 

@@ -13,6 +13,7 @@ from uadbench.cli.run import Out, store_folder
 from uadbench.errors import StoreError, UsageError, suggest
 
 if TYPE_CHECKING:
+    from uadbench.leaderboard import Board
     from uadbench.store import CellFolder, Store
 
 runs = typer.Typer(no_args_is_help=True, help="Single results: list, show, remove.")
@@ -74,15 +75,42 @@ def leaderboard(
     """Rank the methods by their stored results: mean, 95 % interval over subjects, n, seconds. Writes CSV and more."""
     from uadbench.export import FORMATS, wide
     from uadbench.export import export as write
+
+    if export and export.suffix.lower() not in FORMATS:
+        raise UsageError(f"{export}: the ending must be one of {', '.join(FORMATS)}")
+    boards = boards_of(
+        store_folder(out_folder), dataset=dataset, protocol=protocol, where=where, by=by, everything=everything
+    )
+    if as_json:
+        typer.echo(wide(boards).to_json(orient="records", indent=1))
+    else:
+        for board in boards:
+            print_board(board)
+    if export:
+        write(boards, export, as_long=long)
+        say(f"wrote {export}")
+
+
+def boards_of(
+    root: Path,
+    *,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    where: str = "",
+    by: str = "",
+    everything: bool = False,
+) -> list[Board]:
+    """Return the boards of a store that are meant.
+
+    Raises:
+        UsageError: if there are none, or a name or group does not exist.
+    """
     from uadbench.leaderboard import make_boards
     from uadbench.rows import group_values, read_cells
     from uadbench.store import Store
 
-    if export and export.suffix.lower() not in FORMATS:
-        raise UsageError(f"{export}: the ending must be one of {', '.join(FORMATS)}")
     if where and "=" not in where:
         raise UsageError(f"--where {where!r} is not of the form group=value, such as lesion_kind=iso")
-    root = store_folder(out_folder)
     cells, problems = read_cells(Store(root).folders())
     for problem in problems:
         say(f"warning: left out: {problem}")
@@ -90,12 +118,12 @@ def leaderboard(
         raise UsageError(f"{root} holds no results; begin with: uadbench run --method mddpm")
     for word, given, there in (
         ("dataset", dataset, {c.cell.dataset for c in cells}),
-        ("protocol", protocol, {str(c.cell.protocol["name"]) for c in cells}),
+        ("protocol", protocol, {str(c.protocol["name"]) for c in cells}),
     ):
         if given and given not in there:
             names = ", ".join(sorted(there))
             raise UsageError(f"{root} holds no results of the {word} {given!r}.{suggest(given, there)} There: {names}.")
-    cells = [c for c in cells if dataset in (None, c.cell.dataset) and protocol in (None, c.cell.protocol["name"])]
+    cells = [c for c in cells if dataset in (None, c.cell.dataset) and protocol in (None, c.protocol["name"])]
     if not cells:
         raise UsageError(f"{root} holds no results of {dataset} under {protocol}")
     known = group_values(cells)
@@ -109,15 +137,7 @@ def leaderboard(
         )
     conditions = [f"{by}={value}" for value in known[by]] if by else [where]
     boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything)]
-    boards = [b for b in boards if not b.subset or any(r.values[b.rank_by.name].n for r in b.rows)] or boards
-    if as_json:
-        typer.echo(wide(boards).to_json(orient="records", indent=1))
-    else:
-        for board in boards:
-            print_board(board)
-    if export:
-        write(boards, export, as_long=long)
-        say(f"wrote {export}")
+    return [b for b in boards if not b.subset or any(r.values[b.rank_by.name].n for r in b.rows)] or boards
 
 
 @runs.command("list")
@@ -172,11 +192,13 @@ def show_run(
     """Show one cell: parameters and where they come from, numbers, seconds, versions."""
     from uadbench.store import Store
 
-    folder = _one(Store(store_folder(out_folder)), run)
+    folder = one_cell(Store(store_folder(out_folder)), run)
     parts = {}
-    for name in ("cell.json", "status.json", "config.json", "metrics.json", "provenance.json"):
+    for name in ("cell.json", "status.json", "config.json", "provenance.json"):
         if (folder.path / name).is_file():
             parts[name.removesuffix(".json")] = folder.read_json(name)
+    for place in folder.evaluations():
+        parts[str(place)] = folder.read_json(str(place / "metrics.json"))
     if as_json:
         typer.echo(json.dumps(parts, indent=1))
         return
@@ -213,7 +235,7 @@ def remove_runs(
     from uadbench.store import Store
 
     store = Store(store_folder(out_folder))
-    folders = [_one(store, word) for word in run]
+    folders = [one_cell(store, word) for word in run]
     for folder in folders:
         typer.echo(str(folder.path))
     if not yes and not typer.confirm(f"Remove {'this cell' if len(folders) == 1 else f'these {len(folders)} cells'}?"):
@@ -222,7 +244,12 @@ def remove_runs(
         folder.remove()
 
 
-def _one(store: Store, word: str) -> CellFolder:
+def one_cell(store: Store, word: str) -> CellFolder:
+    """Return the cell that is meant.
+
+    Raises:
+        UsageError: if there is none, or more than one.
+    """
     found = store.find(word)
     if len(found) != 1:
         what = "no cell is" if not found else f"{len(found)} cells are"

@@ -55,6 +55,7 @@ class TerminalReporter:
         words = {
             "done": f"done in {seconds:.1f} s",
             "kept": "already done, nothing to do",
+            "evaluated": f"already done; its maps were evaluated in {seconds:.1f} s",
             "failed": f"FAILED: {reason}",
             "skipped": f"skipped: {reason}",
             "interrupted": f"interrupted: {reason}",
@@ -142,13 +143,14 @@ def print_board(board: Board) -> None:
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("method", overflow="fold")
     wide = console.width >= WIDE
-    shown = [m for m in board.metrics if m.name in (_SHOWN if wide else _INTERVALS)] or board.metrics
+    there = [board.rank_by, *(m for name in _SHOWN for m in board.metrics if m.name == name and m is not board.rank_by)]
+    shown = there[: 6 if wide else 2]
     for metric in shown:
         table.add_column(metric.title, justify="right", no_wrap=True)
     for name in ("n", "cells", "train s", "s/vol") if wide else ("n", "train s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in board.rows:
-        intervals = _INTERVALS if wide else (board.rank_by.name,)
+        intervals = [m.name for m in shown[: 2 if wide else 1]]
         cells = [with_interval(row, m.name) if m.name in intervals else short(row.values[m.name].value) for m in shown]
         seconds = [short(row.facts[name]) for name in ("train_seconds", "score_seconds_per_volume")]
         facts = [str(row.done), *seconds] if wide else seconds[:1]
@@ -160,10 +162,8 @@ def print_board(board: Board) -> None:
     for row in board.rows:
         if row.note:
             console.print(f"{row.method}: {row.note}", markup=False)
-    console.print(
-        "[ ] 95 % bootstrap over subjects. Dice: threshold from healthy validation. Oracle values peek and never rank.",
-        markup=False,
-    )
+    rule = f" Threshold: {board.threshold}." if board.threshold else ""
+    console.print(f"[ ] 95 % bootstrap over subjects.{rule} Oracle values peek and never rank.", markup=False)
     for warning in board.warnings:
         console.print(f"warning: {warning}", markup=False)
     if board.note:
@@ -173,5 +173,8 @@ def print_board(board: Board) -> None:
 WIDE = 150
 """Characters that the table with all columns needs."""
 
-_SHOWN = ("auprc", "dice", "oracle_dice_subject", "auroc", "auprc_pooled", "healthy_fp_ml")
-_INTERVALS = ("auprc", "dice")
+_SHOWN = (
+    "auprc", "dice", "oracle_dice_subject", "auroc", "lesion_f1", "healthy_fp_ml",
+    "subject_ap", "subject_tpr_fpr05", "slice_auroc", "slice_ap", "healthy_flagged",
+)  # fmt: skip
+"""Metrics of a table in a terminal, after the one that ranks, as many as fit; the files hold all."""

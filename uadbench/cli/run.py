@@ -116,7 +116,7 @@ def run(
         if not as_json:
             _print_outcome(plan, outcome, store)
     if as_json:
-        typer.echo(json.dumps([_cell_json(*cell) for cell in total.cells], indent=1))
+        typer.echo(json.dumps([_cell_json(*cell, plans[0].protocol.name) for cell in total.cells], indent=1))
     raise typer.Exit(total.exit_code)
 
 
@@ -207,8 +207,9 @@ def _names(given: Sequence[str] | None) -> list[str]:
     return [name.strip() for text in given or () for name in text.split(",") if name.strip()]
 
 
-def _cell_json(planned: Any, folder: Any, outcome: str, reason: str) -> dict[str, Any]:
-    metrics = folder.result().as_dict()["metrics"] if outcome in ("done", "kept") else None
+def _cell_json(planned: Any, folder: Any, outcome: str, reason: str, protocol: str) -> dict[str, Any]:
+    finished = outcome in ("done", "kept", "evaluated")
+    metrics = folder.result(folder.evaluation(protocol)).as_dict()["metrics"] if finished else None
     return {
         "method": planned.name, "seed": planned.seed, "dataset": planned.cell.dataset if planned.cell else None,
         "outcome": outcome, "reason": reason, "folder": str(folder.path) if folder else None, "metrics": metrics,
@@ -276,14 +277,16 @@ def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
     from uadbench.leaderboard import make_boards
     from uadbench.rows import read_cells
 
-    folders = [f for _, f, state, _ in outcome.cells if f and state in ("done", "kept", "failed", "skipped")]
-    cells, problems = read_cells(folders)
+    folders = [
+        f for _, f, state, _ in outcome.cells if f and state in ("done", "kept", "evaluated", "failed", "skipped")
+    ]
+    cells, problems = read_cells(folders, plan.protocol.name)
     typer.echo("")
     for board in make_boards(cells):
         print_board(board)
     for problem in problems:
         say(f"warning: {problem}")
-    asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept")]
+    asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept", "evaluated")]
     if len(asked) > MANY:
         typer.echo(f"pictures of {len(asked)} cells: {store.root}/{plan.dataset_name}/<method>/<cell>/sheet.png")
     for planned, folder, _ in asked if len(asked) <= MANY else ():

@@ -53,11 +53,12 @@ def rank_curve(score: FloatArray, lesion: BoolArray) -> RankCurve:
         raise ValueError(f"score {score.shape} and lesion {lesion.shape} must be of one shape (N,)")
     if not np.isfinite(score).all():
         raise ValueError("a score is NaN or infinite")
-    order = np.argsort(score)[::-1]
-    ordered = score[order]
-    last_of_tie = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else np.array([], int)
-    tp = np.cumsum(lesion[order], dtype=np.int64)[last_of_tie]
-    return RankCurve(ordered[last_of_tie], tp, last_of_tie.astype(np.int64) + 1 - tp)
+    ordered = np.sort(score)  # faster than argsort; labels then need not be reordered
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    values = ordered[first]
+    found = np.bincount(np.searchsorted(values, np.sort(score[lesion])), minlength=len(values))
+    tp = np.cumsum(found[::-1], dtype=np.int64)
+    return RankCurve(values[::-1], tp, (len(ordered) - first)[::-1].astype(np.int64) - tp)
 
 
 def average_precision(curve: RankCurve) -> float:
@@ -79,6 +80,20 @@ def auroc(curve: RankCurve) -> float:
     height = (curve.tp + np.concatenate(([0], curve.tp[:-1]))) / 2.0
     width = np.diff(curve.fp, prepend=0)
     return float(np.dot(width, height) / (float(curve.positives) * float(curve.negatives)))
+
+
+def largest_precision(dice: float) -> float:
+    """Return the largest average precision that a curve can have whose Dice never exceeds `dice`.
+
+    Dice 2pr / (p + r) <= f bounds precision by min(1, f r / (2 r - f)) at recall r, which falls with r; the area below is
+    f / (2 - f) + the integral of the bound from there to 1. Values above it come from a bug, such as a maximum that was
+    searched on a grid of thresholds.
+    """
+    if not 0.0 < dice < 1.0:
+        return 1.0 if dice >= 1.0 else 0.0
+    start = dice / (2.0 - dice)
+    logs = np.log((2.0 - dice) / (2.0 * start - dice))
+    return float(start + dice * ((1.0 - start) / 2.0 + dice / 4.0 * logs))
 
 
 def best_dice(curve: RankCurve) -> tuple[float, float]:

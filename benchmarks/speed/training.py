@@ -1,4 +1,4 @@
-"""Speed claims, each as a ratio of two ways in one run: python -m uadbench.benchmarks.speed [--repeats 9].
+"""Speed claims, each as a ratio of two ways in one run: python -m uadbench.benchmarks.speed.training [--repeats 9].
 
 The two ways take turns, so that whatever else the machine does meets both alike; medians are compared.
 """

@@ -1,0 +1,221 @@
+"""What is counted of every test subject for the metrics of all of them together, in little memory, and those metrics.
+
+People are resampled, not scans: the scans of one person are drawn together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadbench.arrays import BoolArray, FloatArray
+from uadbench.metrics import Case, Metric
+from uadbench.metrics.bootstrap import resamples
+from uadbench.metrics.bounds import RankMetrics
+from uadbench.metrics.detection import detection, detection_draws, reduce_map
+from uadbench.metrics.froc import Candidates, candidates, froc, froc_draws
+from uadbench.metrics.pooling import exact_pooled, pooled_from
+from uadbench.metrics.pro import ProHistogram
+from uadbench.metrics.shared_dice import best_shared_dice, shared_dice_draws
+from uadbench.metrics.streaming import HistogramSum, ScoreHistogram
+from uadbench.protocol import Protocol
+
+TOLERANCE = 1e-4
+"""Bounds of pooled values from histograms may be so far apart; beyond it they are computed exactly, in two more passes."""
+
+KEPT = 128
+"""Subjects whose histograms are kept, 1 to 2 MB each; of more subjects they are made again when they are needed."""
+
+Read = Callable[[], Iterable[tuple[FloatArray, BoolArray]]]
+Answer = tuple[float, FloatArray, int, int]
+"""Value, bootstrap draws, subjects that took part, subjects that could not."""
+
+RANK = {"auprc_pooled": "auprc", "auroc_pooled": "auroc", "oracle_dice": "oracle_dice"}
+NOTHING = np.empty(0)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The metrics of all subjects together, by name, and how the rank metrics among them were computed."""
+
+    values: dict[str, Answer]
+    facts: dict[str, Any]
+
+
+@dataclass
+class _Items:
+    """One score each for subjects or slices."""
+
+    score: list[float] = field(default_factory=list)
+    positive: list[bool] = field(default_factory=list)
+    person: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Pool:
+    """Counts subjects one after the other.
+
+    Attributes:
+        metrics: all of the protocol; those without a `compute` are made here.
+        protocol: for the bootstrap, the reduction and the hit criterion.
+    """
+
+    metrics: Sequence[Metric]
+    protocol: Protocol
+    people: list[str] = field(default_factory=list)
+    empty: int = 0
+    _total: HistogramSum = field(default_factory=HistogramSum)
+    _histograms: list[ScoreHistogram] = field(default_factory=list)
+    _confusion: list[tuple[int, int, int]] = field(default_factory=list)
+    _candidates: list[Candidates] = field(default_factory=list)
+    _pro: ProHistogram = field(default_factory=ProHistogram)
+    _items: dict[str, _Items] = field(default_factory=lambda: {"subjects": _Items(), "slices": _Items()})
+
+    def __post_init__(self) -> None:
+        """Find out what has to be counted."""
+        self.wanted = {m.name for m in self.metrics if m.compute is None}
+        self.over = {m.over for m in self.metrics if m.compute is None}
+
+    def add(self, role: str, person: str, case: Case) -> None:
+        """Count one test subject."""
+        ill = role == "test_lesion"
+        if not case.score.size:
+            return
+        if "subjects" in self.over:
+            self._item("subjects", reduce_map(case.score, self.protocol.reduction), ill, person)
+        if "slices" in self.over:
+            self._slices(person, case)
+        if not ill:
+            return
+        if not case.lesion.any():
+            self.empty += 1
+            return
+        self.people.append(person)
+        if self.wanted & {*RANK, "oracle_dice_shared"}:
+            histogram = ScoreHistogram.of(case.score, case.lesion)
+            self._total.add(histogram)
+            if len(self.people) <= KEPT:
+                self._histograms.append(histogram)
+        counts = case.confusion
+        self._confusion.append((counts.tp, counts.fp, counts.fn))
+        if any(name.startswith("froc_") for name in self.wanted):
+            self._candidates.append(candidates(case.overlaps, case.voxel_ml, case.hit_rule))
+        if self.wanted & {"aupro", "aupro_05"}:
+            self._pro.add(case.score_volume, case.lesion_regions, case.where)
+
+    def finish(self, again: Read) -> Pooled:
+        """Return all metrics; `again` gives scores and lesions of the lesion test subjects anew."""
+        values: dict[str, Answer] = {}
+        weights = self._weights(self.people)
+        facts: dict[str, Any] = {}
+        n = len(dict.fromkeys(self.people))
+
+        def parts() -> Iterable[ScoreHistogram]:
+            if len(self.people) <= KEPT:
+                return self._histograms
+            return (ScoreHistogram.of(score, lesion) for score, lesion in again())
+
+        if self.wanted & set(RANK):
+            exact = self._rank(again)
+            facts |= {"path": exact.path, "ap_low": exact.ap_low, "ap_high": exact.ap_high}
+            point = {"auprc_pooled": exact.ap, "auroc_pooled": exact.auroc, "oracle_dice": exact.dice}
+            drawn = pooled_from(parts, np.vstack([np.ones(len(self.people)), weights])) if n > 1 else {}
+            for name in self.wanted & set(RANK):
+                sample = _shifted(drawn[RANK[name]], point[name]) if drawn else NOTHING
+                values[name] = (point[name], sample, n, self.empty)
+        if "oracle_dice_shared" in self.wanted:
+            best = best_shared_dice(again)
+            sample = _shifted(shared_dice_draws(parts, np.vstack([np.ones(len(self.people)), weights])), best)
+            values["oracle_dice_shared"] = (best, sample if n > 1 else NOTHING, n, self.empty)
+        if "dice_pooled" in self.wanted:
+            counts = np.array(self._confusion, np.float64).reshape(-1, 3)
+            both = np.vstack([np.ones(len(counts)), weights]) @ counts
+            with np.errstate(invalid="ignore", divide="ignore"):
+                dice = 2 * both[:, 0] / (2 * both[:, 0] + both[:, 1] + both[:, 2])
+            values["dice_pooled"] = (float(dice[0]), dice[1:] if n > 1 else NOTHING, n, self.empty)
+        self._regions(values, facts, weights, n)
+        for over in ("subjects", "slices"):
+            self._detection(values, over)
+        return Pooled(values, facts)
+
+    def _rank(self, again: Read) -> RankMetrics:
+        """Return the rank metrics of all lesion subjects together, exactly if the histograms are too coarse."""
+        found = self._total.histogram().rank_metrics()
+        width = max(found.ap_high - found.ap_low, found.auroc_high - found.auroc_low)
+        return exact_pooled(again) if width > TOLERANCE else found
+
+    def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64], n: int) -> None:
+        for name, limit in (("aupro", 0.3), ("aupro_05", 0.05)):
+            if name in self.wanted:
+                point = self._pro.value(limit)
+                drawn = self._pro.draws(np.vstack([np.ones(len(self.people)), weights]), limit) if n > 1 else NOTHING
+                facts[f"{name}_low"], facts[f"{name}_high"] = self._pro.bounds(limit)
+                values[name] = (point, _shifted(drawn, point) if n > 1 else NOTHING, n, self.empty)
+        at = sorted(int(name.removeprefix("froc_")) for name in self.wanted if name.startswith("froc_"))
+        if at:
+            points = froc(self._candidates, at)
+            drawn = froc_draws(self._candidates, weights, at)
+            for column, k in enumerate(at):
+                values[f"froc_{k}"] = (float(points[column]), drawn[:, column] if n > 1 else NOTHING, n, self.empty)
+
+    def _detection(self, values: dict[str, Answer], over: str) -> None:
+        """Add the metrics of one score a subject or slice; healthy and lesion people are resampled apart."""
+        prefix = over.removesuffix("s") + "_"
+        names = [name for name in self.wanted if name.startswith(prefix)]
+        if not names:
+            return
+        items = self._items[over]
+        score, positive = np.array(items.score, np.float64), np.array(items.positive, bool)
+        ids = {person: i for i, person in enumerate(dict.fromkeys(items.person))}
+        column = np.array([ids[p] for p in items.person], np.intp)
+        point = detection(score, positive)
+        ill = np.zeros(len(ids), bool)
+        ill[column[positive]] = True
+        drawn: dict[str, NDArray[np.float64]] = {}
+        if ill.sum() > 1 and (~ill).sum() != 1 and len(ids) > 2:
+            weights = np.zeros((self.protocol.draws, len(ids)))
+            for number, group in enumerate((ill, ~ill)):
+                if group.any():
+                    seed = (
+                        self.protocol.bootstrap_seed + number
+                    )  # With one seed, groups of one size would be drawn alike.
+                    weights[:, group] = resamples(int(group.sum()), self.protocol.draws, seed)
+            drawn = detection_draws(score, positive, weights, column)
+        for name in names:
+            key = name.removeprefix(prefix)
+            values[name] = (point[key], drawn.get(key, NOTHING), len(ids), 0)
+
+    def _weights(self, people: Sequence[str]) -> NDArray[np.float64]:
+        """Return how often each scan is in each bootstrap sample of people, (draws, scans)."""
+        ids = {person: i for i, person in enumerate(dict.fromkeys(people))}
+        if not ids:
+            return np.zeros((self.protocol.draws, 0))
+        weights = resamples(len(ids), self.protocol.draws, self.protocol.bootstrap_seed)
+        return weights[:, [ids[p] for p in people]]
+
+    def _item(self, over: str, score: float, positive: bool, person: str) -> None:
+        items = self._items[over]
+        items.score.append(score)
+        items.positive.append(positive)
+        items.person.append(person)
+
+    def _slices(self, person: str, case: Case) -> None:
+        """Count the slices with foreground; those of lesion subjects without masks cannot be judged and are left out."""
+        if case.where is None or not case.annotated:
+            return
+        ends = np.cumsum(case.where.sum(axis=(1, 2)))
+        for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
+            if end > start:
+                part = case.score[start:end]
+                self._item(
+                    "slices", reduce_map(part, self.protocol.reduction), bool(case.lesion[start:end].any()), person
+                )
+
+
+def _shifted(draws: NDArray[np.float64], exact: float) -> NDArray[np.float64]:
+    """Return draws from joined bins, moved so that the pool itself, entry 0, has its exact value."""
+    return np.asarray(draws[1:] - draws[0] + exact)
