@@ -50,7 +50,7 @@ class Manifest:
 
         Raises:
             DataError: if a pattern finds nothing, or a mask is missing.
-            UsageError: if the ending is not .csv.
+            UsageError: if the ending is not .csv, or the file cannot be written.
         """
         if out.suffix != ".csv":
             raise UsageError(f"{out}: a manifest is written as .csv")
@@ -67,13 +67,18 @@ class Manifest:
             self._row(n, p, "val_lesion" if n in on_val else "test_lesion", self.foreground, self.lesion, out)
             for n, p in patients.items()
         ]
-        out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_suffix(".part")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["subject", "split", "image", "lesion", "foreground"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(out)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(
+                    file, ["subject", "split", "image", "lesion", "foreground"], lineterminator="\n"
+                )
+                writer.writeheader()
+                writer.writerows(rows)
+            temporary.replace(out)
+        except OSError as error:
+            raise UsageError(f"{out} cannot be written ({error.strerror or error}); give another --out") from error
         return out
 
     def _deal(self, healthy: dict[str, Path]) -> list[tuple[str, Path, str]]:

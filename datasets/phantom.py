@@ -14,7 +14,7 @@ from pydantic import Field
 
 from uadbench.config import cache_folder
 from uadbench.dataset import Dataset, DatasetCard, Role, Split, Subject, Volume
-from uadbench.errors import DataError
+from uadbench.errors import DataError, UsageError
 from uadbench.method import derive_seed
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Phantom(Dataset):
         """Return who is used for what. The fold decides which of the healthy subjects that are not tested validate.
 
         Raises:
-            DataError: if there is no such fold.
+            UsageError: if there is no such fold.
         """
         roles: dict[Role, list[Subject]] = {role: [] for role in _NAMES.values()}
         for number in range(self.count):
@@ -117,7 +117,7 @@ class Phantom(Dataset):
         share = len(roles["val"])
         folds = min(_FOLDS, len(pool) // share)
         if not 0 <= fold < folds:
-            raise DataError(
+            raise UsageError(
                 f"phantom with count={self.count} has the folds 0 to {folds - 1}; fold {fold} does not exist"
             )
         first = fold * share

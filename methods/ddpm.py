@@ -42,11 +42,10 @@ class DDPM(TrainedMethod):
     noise: Annotated[Noise, Field(description="kind of noise")] = "simplex"
     noise_level: Annotated[int, Field(ge=1, le=1000, description="steps of noise that are added to a test slice")] = 500
     timesteps: Annotated[int, Field(ge=2, le=1000, description="steps of the whole diffusion process")] = 1000
-    channels: Annotated[tuple[int, ...], Field(min_length=1, description="of the U-Net's levels, finest first")] = (
-        128,
-        256,
-        256,
-    )
+    channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+        Field(min_length=1, description="of the U-Net's levels, finest first"),
+    ] = (128, 256, 256)
     blocks: Annotated[int, Field(ge=1, le=8, description="residual blocks on each level")] = 3
     scale_shift: Annotated[bool, Field(description="the time scales and shifts features instead of being added")] = (
         False

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from uadbench.diffusion import box_mask, draw_noise, grid_boxes, random_box
+from uadbench.errors import BadParameter
 from uadbench.method import Batch
 from uadbench.methods.ddpm import DDPM
 from uadbench.noise import generators
@@ -41,12 +42,25 @@ class PDDPM(DDPM):
     scale_shift: Annotated[bool, Field(description="the time scales and shifts features instead of being added")] = True
 
     def __post_init__(self) -> None:
-        """Refuse a loss on a box that is not the noised one."""
+        """Refuse a loss on a box that is not the noised one, and boxes that are not used or too large."""
         super().__post_init__()
         if self.loss_region not in ("whole", self.noised_region):
             raise ValueError(
                 f"loss_region {self.loss_region!r} must be 'whole' or the noised_region {self.noised_region!r}"
             )
+        if self.box and self.noised_region == "whole":
+            raise ValueError(
+                f"box={self.box} does nothing while noised_region is 'whole'; leave it out, or give "
+                "noised_region=grid_box or random_box"
+            )
+        if self.box and self.image_size and self.box > self.image_size:
+            raise ValueError(f"box={self.box} is larger than the slices; give 4 to image_size={self.image_size}")
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Create the U-Net for images (C, H, W)."""
+        if self.box and self.box > max(shape[1:]):
+            raise BadParameter(f"box={self.box} is larger than the slices; give 4 to {max(shape[1:])}")
+        super().build(shape)
 
     def regions(self, draws: Sequence[Generator], x_0: Tensor) -> tuple[Tensor, Tensor]:
         """Return where noise is added and where the loss looks, bool (B, 1, H, W)."""

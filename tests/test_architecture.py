@@ -10,13 +10,13 @@ from conftest import ROOT
 
 NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "result", "params"}
 VERBS = {
-    "metrics", "statistics", "preparation", "filters", "pool", "volumes", "thresholds", "postprocess", "bank",
+    "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
     "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
     "store", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
-    "export", "compare",
+    "export", "compare", "definitions",
 }  # fmt: skip
 RUNNING = {
     "plan", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture", "multiverse_ranks",

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import fake_data
 import pandas as pd
 import pytest
-from commands import imported_by, uadbench
+from commands import imported_by, uadbench, uadbench_here
 from conftest import PLUGINS, ROOT
 
 
@@ -85,23 +87,40 @@ def test_status_and_runs_show_what_there_is(runs: Path) -> None:
     assert json.loads(uadbench("status", "--json", cwd=runs).stdout)["cells"][0]["done"] == 1
     rows = json.loads(uadbench("runs", "list", "--json", cwd=runs).stdout)
     assert len(rows) == 3
-    assert "mean_distance" in uadbench("runs", "list", cwd=runs).stdout
+    listed = uadbench_here("runs", "list", cwd=runs).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["state", "done", "done", "done"]
+    assert "mean_distance" in listed[2]
     shown = json.loads(
         uadbench("runs", "show", next(r["run"] for r in rows if "mean" in r["run"]), "--json", cwd=runs).stdout
     )
     assert shown["cell"]["method"] == "mean_distance"
-    assert shown["metrics"]["threshold_policy"] == "healthy_fpr(0.05)"
-    assert "factor = 1.0   (default)" in uadbench("runs", "show", rows[1]["run"], cwd=runs).stdout
+    assert shown["evaluations/brain-v1"]["labels_used"] == "none"
+    text = uadbench_here("runs", "show", rows[1]["run"], cwd=runs).stdout
+    head = text.partition("\n\n")[0].splitlines()
+    assert head[1:5] == ["  state: done", "  method: mean_distance", "  dataset: blobs", "  seed: 0, fold 0"]
+    value = shown["evaluations/brain-v1"]["metrics"]["auprc"]
+    assert head[5].startswith(
+        f"  brain-v1: AUPRC {value['value']:.3f} [{value['ci_low']:.3f}, {value['ci_high']:.3f}], Dice 0."
+    )
+    assert head[6].endswith("sheet.png")
+    assert text.count("factor = 1.0") == 1
+    assert "factor = 1.0   (default)" in text
+    assert text.count("train_foreground") == 1
 
 
-def test_runs_rm_removes_after_asking(runs: Path, tmp_path: Path) -> None:
+def test_runs_rm_removes_after_asking(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
     shutil.copytree(runs / "runs", tmp_path / "runs")
     rows = json.loads(uadbench("runs", "list", "--json", cwd=tmp_path).stdout)
-    assert uadbench("runs", "rm", rows[0]["run"], cwd=tmp_path).returncode != 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    done = uadbench_here("runs", "rm", rows[0]["run"], cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.endswith("nothing was removed\n")
     assert len(json.loads(uadbench("runs", "list", "--json", cwd=tmp_path).stdout)) == 3
-    assert uadbench("runs", "rm", rows[0]["run"], "--yes", cwd=tmp_path).returncode == 0
+    done = uadbench_here("runs", "rm", rows[0]["run"], "--yes", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == f"removed runs/{rows[0]['run']}\n"
     assert len(json.loads(uadbench("runs", "list", "--json", cwd=tmp_path).stdout)) == 2
 
 
@@ -183,6 +202,133 @@ def test_wrong_input_is_one_clear_sentence(words: tuple[str, ...], code: int, me
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+BLOBS = ("run", "-m", "random", "-d", "blobs")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[run]\nout = 5", "uadbench.toml: [run] out must be text in quotes; got 5"),
+        ("[run]\nseed = [0, 1]", '[run] seed must be a whole number, or text such as "0,1" or "0-2"; got [0, 1]'),
+        ('[run]\nseed = "a"', "uadbench.toml: [run] seed 'a' is not of the form 0, 0-2 or 0,5,7"),
+        ("[methods]\nmddpm = 3", "uadbench.toml: methods.mddpm must be a section, [methods.mddpm]; got 3"),
+        ("run = 3", "run must be a section, [run]; got 3"),
+        ("[runn]", "no section is called 'runn'. Did you mean 'run'?"),
+        ("[methods.mdpm]", "[methods.mdpm]: no method is called 'mdpm'. Did you mean 'mddpm'?"),
+        ("[datasets.phantm]", "[datasets.phantm]: no dataset is called 'phantm'. Did you mean 'phantom'?"),
+    ],
+)
+def test_settings_that_nobody_would_read_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "uadbench.toml").write_text(text)
+    done = uadbench_here(*BLOBS, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert uadbench_here("methods", "list", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "-m", "MDDPM"), "Did you mean 'mddpm'?"),
+        (("run", "--suite", "nope.toml"), "there is no such file; built-in suites: quickstart"),
+        (("run", "-m", "random", "-d", "lgg", "-D", "modality=t1"), "must be pre, flair, post, or several with +; got 't1'"),
+        (("run", "-m", "random", "-D", "size=3,3"), "must be 3 integers; got '3,3' (voxels along D, H, W, 8 to 256 each;"),
+        (("run", "-m", "random", "--fold", "9"), "folds 0 to 4; fold 9 does not exist"),
+        ((*BLOBS, "--out", "file.md"), "file.md is a file, not a folder"),
+        ((*BLOBS, "--out", "file.md", "--dry-run"), "file.md is a file, not a folder"),
+        (("leaderboard", "--long"), "--long is about the file: give --export"),
+        (("leaderboard", "--export", "none/a.csv"), "the folder none does not exist; give another --export"),
+        (("leaderboard", "--export", "/proc/a.csv"), "give another --export"),
+        (("leaderboard", "--export", "folder.csv"), "folder.csv is a folder; give another --export"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_is_done(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file.md").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    done = uadbench_here(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file.md", "folder.csv"]
+
+
+def test_a_seed_from_the_environment_is_named() -> None:
+    done = uadbench_here(*BLOBS, cwd=ROOT, UADBENCH_SEED="x")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: UADBENCH_SEED 'x' is not of the form")
+
+
+def test_a_dry_run_ends_as_the_run_would(tmp_path: Path) -> None:
+    common = ("run", "-d", "blobs", "--dry-run", "--references", "none", "--json")
+    done = uadbench_here(*common, "-m", "feature_knn", "-p", "weights=foo", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "there is no such file" in json.loads(done.stdout)[0]["state"]
+    text = (PLUGINS / "mean_distance.py").read_text().replace("import torch", "import tortch")
+    (tmp_path / "fails.py").write_text(text)
+    done = uadbench_here(*common, "-m", "fails,random", "--plugin", "fails.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert [row["state"] == "to do" for row in json.loads(done.stdout)] == [False, True]
+    assert uadbench_here(*common, "-m", "random", cwd=tmp_path).returncode == 0
+    done = uadbench_here("run", "-m", "random", "-d", "lgg", "--root", "nowhere", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "lgg cannot run" in done.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = uadbench_here(*BLOBS, "--references", "none", cwd=tmp_path, UADBENCH_CACHE=str(tmp_path / "file" / "x"))
+    assert done.returncode == 0
+    assert done.stderr.count("warning: the cache") == 1
+    assert "file is a file, not a folder" in done.stderr
+    done = uadbench_here(
+        "doctor", cwd=tmp_path, UADBENCH_CACHE=str(tmp_path / "file" / "x"), UADBENCH_DATA=str(tmp_path / "nope")
+    )
+    assert done.returncode == 1
+    problems = [line for line in done.stdout.splitlines() if line.startswith("PROBLEM")]
+    assert len(problems) == 2
+    assert "file is a file, not a folder; choose another folder (UADBENCH_CACHE)" in problems[0]
+    assert "nope: there is no such folder" in problems[1]
+
+
+def test_a_manifest_is_never_lost_and_the_next_command_is_told(tmp_path: Path) -> None:
+    words = ["datasets", "prepare", "nifti", "--out", "m.csv"]
+    for i in range(5):
+        fake_data.nifti(tmp_path / "h" / f"{i}.nii.gz", fake_data.brain(i))
+    fake_data.nifti(tmp_path / "p" / "x.nii.gz", fake_data.brain(9))
+    for name, pattern in (("healthy", "h"), ("image", "p"), ("lesion", "p")):
+        words += ["-D", f"{name}={pattern}/{{subject}}.nii.gz"]
+    done = uadbench_here(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "subjects: train 3, val 1, test_healthy 1, test_lesion 1" in done.stdout
+    assert "Next: uadbench datasets check nifti --root m.csv" in done.stdout
+    (tmp_path / "m.csv").write_text("mine")
+    done = uadbench_here(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "m.csv is there already; give another --out, or --force" in done.stderr
+    assert (tmp_path / "m.csv").read_text() == "mine"
+    assert uadbench_here(*words, "--force", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "m.csv").read_text() != "mine"
+    done = uadbench_here(*[w.replace("m.csv", "/proc/m.csv") for w in words], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "/proc/m.csv cannot be written" in done.stderr
+
+
+def test_a_broken_file_is_one_sentence_for_the_check_and_for_doctor(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("x = 1\ndef (\n")
+    for part in ("methods", "datasets"):
+        done = uadbench_here(part, "check", "bad.py", cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: plug-in {tmp_path / 'bad.py'} left out: SyntaxError in line 2: ")
+        assert done.stderr.count("\n") == 1
+    done = uadbench_here("doctor", "--plugin", "bad.py", cwd=tmp_path, UADBENCH_PLUGINS="")
+    assert "left out: 1, see the problems below" in done.stdout
+    assert "none" not in done.stdout.partition("plug-ins")[2].partition("extras")[0]
 
 
 def test_a_broken_plugin_is_one_warning(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def plain(maps: Maps) -> dict[str, float]:
     hot = {s.key: (maps.maps[s.key] > threshold) & maps.volumes[s.key].foreground for s in split.test_healthy}
     out["healthy_fp_ml"] = np.mean([f.sum() * np.prod(MM) / 1000 for f in fp.values()])
     out["healthy_fpr"] = np.mean([f.mean() for f in fp.values()])
+    out["healthy_realised"] = np.mean([f.mean() / 0.1 for f in fp.values()])
     out["healthy_components"] = np.mean([ndimage.label(m, BALL)[1] for m in hot.values()])
     out["healthy_slices"] = np.mean([m.any(axis=(1, 2)).mean() for m in hot.values()])
     out["healthy_flagged"] = np.mean([f.any() for f in fp.values()])
@@ -242,7 +243,8 @@ def test_intervals_hold_their_value_and_empty_references_are_counted(both: tuple
     assert result.metrics["auprc"].excluded == 1
     assert result.metrics["aupimo"].n == 0
     assert result.thresholds.keys() == {"healthy_fpr(0.1)", "val_best_dice"}
-    assert set(both[0].draws) == {m.name for m in METRICS.values() if m.compute is None}
+    together = {m.name for m in METRICS.values() if m.compute is None}
+    assert set(both[0].draws) == together | {f"{name}/without" for name in together}
     recall = np.mean([np.mean([r["hit"] for r in both[0].lesions if r["subject"] == "test_lesion1_1"])])
     row = next(r for r in both[0].subjects if r["subject"] == "test_lesion1_1")
     assert recall == row["lesion_recall"]
@@ -420,3 +422,27 @@ def test_variants_of_a_protocol_have_a_name_of_their_own() -> None:
     with pytest.raises(UsageError, match="is no number"):
         Threshold.parse("healthy_fpr:x")
     assert base.preparation == Preparation()
+
+
+def test_a_rule_without_labels_makes_any_protocol_free_of_them() -> None:
+    maps = Maps()
+    maps.split = replace(maps.split, val_lesion=())
+    free = variant(get_protocol("mddpm-paper"), threshold=Threshold("healthy_fpr", 0.05))
+    assert free.name == "mddpm-paper (healthy_fpr(0.05))"
+    result = maps.run(replace(free, draws=20)).result
+    assert result.labels_used == "none"
+    assert "dice_val_best" not in result.metrics
+
+
+def test_the_jackknife_leaves_out_one_person_at_a_time(both: tuple[Evaluation, dict[str, float]]) -> None:
+    """AUROC of subjects without each person, and pooled Dice without each person, recomputed from fewer subjects."""
+    maps, draws = Maps(), both[0].draws
+    ill = [s for s in maps.split.test_lesion if maps.values(s)[1].any()]
+    people = list(dict.fromkeys(s.id for s in ill))
+    threshold = both[0].result.threshold
+    for i, person in enumerate(people):
+        rest = [maps.values(s) for s in ill if s.id != person]
+        score, lesion = (np.concatenate(x) for x in zip(*rest, strict=True))
+        assert draws["dice_pooled/without"][i] == pytest.approx(f1_score(lesion, score > threshold), abs=1e-6)
+        assert draws["auprc_pooled/without"][i] == pytest.approx(average_precision_score(lesion, score), abs=2e-3)
+    assert len(draws["subject_auroc/without"]) == 8

@@ -138,6 +138,28 @@ def test_the_long_table_has_one_row_a_metric(made: Path, tmp_path: Path) -> None
         assert (tmp_path / f"long{ending}").stat().st_size > 500
 
 
+@pytest.mark.parametrize("ending", [".md", ".html", ".tex"])
+def test_tables_for_readers_say_that_oracles_peek(made: Path, tmp_path: Path, ending: str) -> None:
+    board = board_of(made)
+    export([board], tmp_path / f"a{ending}")
+    assert "Oracle values peek at the test labels and never rank." in (tmp_path / f"a{ending}").read_text()
+    board.metrics = [m for m in board.metrics if not m.oracle]
+    export([board], tmp_path / f"b{ending}")
+    assert "Oracle" not in (tmp_path / f"b{ending}").read_text()
+
+
+def test_a_table_in_tex_fits_on_a_page(made: Path, tmp_path: Path) -> None:
+    board = board_of(made)
+    board.rank_by = METRICS["dice"]
+    export([board], tmp_path / "a.tex")
+    lines = (tmp_path / "a.tex").read_text().splitlines()
+    assert r"\begin{tabular}{rlrrrrrrr}" in lines
+    assert r"rank & method & Dice & AUPRC & oracle Dice & AUROC & lesion F1 & healthy FP ml & n \\" in lines
+    row = next(line for line in lines if "mean\\_distance" in line)
+    assert [("[" in cell) for cell in row.split(" & ")] == [False, False, True, *[False] * 6]
+    assert any(line.startswith(r"\caption") and "The CSV holds all metrics." in line for line in lines)
+
+
 @pytest.mark.parametrize("ending", [".md", ".html", ".json", ".tex"])
 def test_other_formats_hold_the_same_rows(made: Path, tmp_path: Path, ending: str) -> None:
     board = board_of(made)
@@ -238,3 +260,17 @@ def test_html_is_drawn_by_a_browser(made: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0
     assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_bca_intervals_are_those_of_scipy_for_means_and_there_for_pooled_metrics(made: Path) -> None:
+    cells, _ = read_cells(Store(made).folders())
+    (plain,), (better,) = make_boards(cells), make_boards(cells, interval="bca")
+    for a, b in zip(plain.rows, better.rows, strict=True):
+        assert a.values["auprc"].value == b.values["auprc"].value
+        assert b.values["auprc"].ci_low <= b.values["auprc"].value <= b.values["auprc"].ci_high
+    done = [r for r in better.rows if r.done and r.name == "random"]
+    assert np.isfinite(done[0].values["auprc_pooled"].ci_low)
+    assert (
+        done[0].values["auprc_pooled"].ci_low
+        != next(r for r in plain.rows if r.method == done[0].method).values["auprc_pooled"].ci_low
+    )

@@ -137,11 +137,11 @@ def test_dice_equals_f1_and_is_symmetric(found: BoolArray, lesion: BoolArray) ->
 
 def test_false_positives_by_hand() -> None:
     score = np.array([0.1, 0.5, 0.5, 0.9])
-    assert false_positive_ml(score, 0.5, 0.25) == 0.25  # only what is above, not what is equal
-    assert false_positive_ml(score, 0.4, 0.25) == 0.75
-    assert false_positive_rate(score, 0.4) == 0.75
-    assert np.isnan(false_positive_ml(score, 0.4, float("nan")))
-    assert np.isnan(false_positive_rate(np.empty(0), 0.4))
+    assert false_positive_ml(score > 0.5, 0.25) == 0.25  # only what is above, not what is equal
+    assert false_positive_ml(score > 0.4, 0.25) == 0.75
+    assert false_positive_rate(score > 0.4) == 0.75
+    assert np.isnan(false_positive_ml(score > 0.4, float("nan")))
+    assert np.isnan(false_positive_rate(np.empty(0, bool)))
 
 
 def test_the_table_of_metrics_is_consistent() -> None:
@@ -151,7 +151,7 @@ def test_the_table_of_metrics_is_consistent() -> None:
         "oracle_dice", "oracle_dice_shared", "oracle_dice_subject",
     }  # fmt: skip
     with pytest.raises(UnknownName, match="Did you mean 'auprc'"):
-        get_metric("aupcr")
+        get_metric("auprcs")
     with pytest.raises(ValueError, match="oracle_"):
         Metric("dice_best", "x", "pooled", True, "x", oracle=True)
 

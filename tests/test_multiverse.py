@@ -172,7 +172,7 @@ def test_every_pipeline_is_what_evaluate_gives(source: Source) -> None:
     assert len(found) == len(grid.pipelines())
     rng, checked = np.random.default_rng(0), set()
     lesion_wise = [p for p in grid.pipelines() if p.metric == "lesion_f1"]
-    for p in (lesion_wise[i] for i in rng.permutation(len(lesion_wise))[:40]):
+    for p in (lesion_wise[i] for i in rng.permutation(len(lesion_wise))[:26]):
         for metric, wanted in by_evaluation(source, grid, p).items():
             chosen = {name: getattr(p, name) for name in USES[metric]}
             assert found[Pipeline(metric, **chosen)] == pytest.approx(wanted, abs=1e-12, nan_ok=True), (metric, p)
@@ -434,7 +434,7 @@ def test_the_picture_is_reproducible(tmp_path: Path, ending: str) -> None:
         draw_multiverse(found, tmp_path / "x.pdf")
 
 
-@pytest.mark.parametrize("m", [2, 9, 16])
+@pytest.mark.parametrize("m", [2, 12])
 def test_every_word_of_the_picture_is_inside_and_none_covers_another(m: int) -> None:
     pipelines = parse_grid(GRID).pipelines()
     names = [f"method_{i} [steps={i}00]" for i in range(m)]

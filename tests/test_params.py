@@ -16,7 +16,9 @@ class Toy:
     noise_level: Annotated[int, Field(ge=1, le=1000, description="steps")] = 500
     rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
     noise: Literal["simplex", "gaussian"] = "simplex"
-    channels: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2)
+    channels: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2)
+    sides: Annotated[tuple[int, int, int], Field(description="8 to 256 each")] = (8, 8, 8)
+    modality: Annotated[str, Field(pattern="^(t1|t2)$", description="t1 or t2")] = "t1"
     size: Annotated[int | None, Field(ge=8)] = None
     flag: bool = False
     where: Path = Path("x")
@@ -34,7 +36,7 @@ def test_text_becomes_typed() -> None:
     toy, record = resolve(
         Toy, command_line(noise_level="3", channels="32, 64", size="none", flag="true", noise="gaussian", where="/a/b")
     )
-    assert toy == Toy(3, 0.5, "gaussian", (32, 64), None, True, Path("/a/b"))
+    assert toy == Toy(3, 0.5, "gaussian", (32, 64), size=None, flag=True, where=Path("/a/b"))
     assert record["noise_level"].source == "command line"
     assert record["rate"].source == "default"
 
@@ -54,8 +56,11 @@ def test_later_layers_win_and_are_named() -> None:
         ("noise_level", "1.5", ["integer"]),
         ("rate", "1", ["number in (0, 1)"]),
         ("noise", "simplx", ["one of: simplex, gaussian"]),
-        ("channels", "a,b", ["list of integers"]),
-        ("channels", "", ["list of integers"]),
+        ("channels", "a,b", ["list of integers >= 1"]),
+        ("channels", "", ["list of integers >= 1, at least 1 of them; got nothing"]),
+        ("channels", "-3,5", ["list of integers >= 1", "'-3,5'"]),
+        ("sides", "3,3", ["must be 3 integers; got '3,3' (8 to 256 each)"]),
+        ("modality", "flair", ["toy.modality must be t1 or t2; got 'flair'"]),
         ("size", "7", ["integer or none"]),
         ("flag", "perhaps", ["true or false"]),
         ("noise_level", "13", ["13 is refused"]),

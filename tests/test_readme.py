@@ -25,7 +25,8 @@ def test_the_columns_of_the_tables_are_listed() -> None:
     for columns in (COLUMNS, LONG_COLUMNS):
         rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in columns.items())
         assert rows.strip() in README
-    assert all(f"| `{m.name}` | {m.description} |" in README for m in METRICS.values())
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert all(f"| `{m.name}` | {m.description} |" in page for m in METRICS.values())
 
 
 def test_the_plugin_is_the_one_that_the_program_writes(tmp_path: Any) -> None:
@@ -52,3 +53,9 @@ def test_there_are_commands_to_try() -> None:
 def test_the_picture_was_made_and_is_small() -> None:
     (picture,) = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", README)
     assert 20_000 < (ROOT / picture).stat().st_size < 600_000
+
+
+def test_the_page_of_definitions_is_up_to_date() -> None:
+    from uadbench.definitions import page
+
+    assert (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8") == page()

@@ -42,6 +42,8 @@ def test_every_built_in_defines_one_method_of_its_own() -> None:
 def test_a_typo_is_answered_with_the_nearest_name() -> None:
     with pytest.raises(UnknownName, match="no method is called 'mdpm'. Did you mean 'mddpm'"):
         Registry().method("mdpm")
+    with pytest.raises(UnknownName, match="Did you mean 'mddpm'"):
+        Registry().method("MDDPM")
     with pytest.raises(UnknownName, match="Known: lgg, nifti, phantom"):
         Registry().dataset("xyz")
 
@@ -79,7 +81,7 @@ def test_plugins_come_from_the_environment_too(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("def broken(", "SyntaxError"),
+        ("x = 1\ndef broken(", "left out: SyntaxError in line 2: "),
         ("x = 1", "no class derived from Method or Dataset"),
     ],
 )
@@ -132,6 +134,28 @@ def test_a_plugin_may_derive_from_a_built_in(tmp_path: Path) -> None:
     text = '"""A."""\nfrom uadbench.methods.ddpm import DDPM\nclass Mine(DDPM):\n    pass\n'
     (tmp_path / "mine.py").write_text(text)
     assert Registry([tmp_path / "mine.py"]).method("mine").__mro__[1].__name__ == "DDPM"
+
+
+def test_an_installed_plugin_has_its_summary_and_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dist_mine").mkdir()
+    (tmp_path / "dist_mine" / "__init__.py").write_text("raise RuntimeError('ran')\n")
+    (tmp_path / "dist_mine" / "inner.py").write_text(PLUGIN)
+    (tmp_path / "dist_flat.py").write_text(PLUGIN)
+    (tmp_path / "mine-1.0.dist-info").mkdir()
+    (tmp_path / "mine-1.0.dist-info" / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
+    (tmp_path / "mine-1.0.dist-info" / "entry_points.txt").write_text(
+        "[uadbench.methods]\nmine = dist_mine.inner:Mine\nflat = dist_flat:Mine\ngone = nowhere.at.all:Mine\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entries = Registry().entries("method")
+    assert [entries[name].summary for name in ("mine", "flat", "gone")] == ["Mine: says one thing."] * 2 + [""]
+    assert entries["mine"].origin == "mine 1.0"
+    assert "dist_mine" not in sys.modules
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    with pytest.raises(NameClash, match=r"one from mine 1.0, one from the plug-in .*mine.py; leave out --plugin"):
+        Registry([tmp_path / "mine.py"]).entries("method")
 
 
 def test_listing_a_plugin_does_not_run_it(tmp_path: Path) -> None:

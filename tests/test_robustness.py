@@ -15,7 +15,7 @@ from conftest import PLUGINS
 
 from uadbench.bank import Bank
 from uadbench.cli.run import share_data
-from uadbench.errors import BadParameter, DataError, StoreError, UsageError
+from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.evaluation import by_person
 from uadbench.leaderboard import make_boards
 from uadbench.plan import Plan, Request, make_plan
@@ -202,10 +202,13 @@ def test_people_count_once_however_often_they_were_scanned(tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written.*give another --out"):
-        Store(tmp_path / "file").check_writable()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="file is a file, not a folder; give another --out"):
+            Store(place).check_writable()
     Store(tmp_path / "new").check_writable()
-    assert list((tmp_path / "new").iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(UsageError, match="no file can be made in .*give another --out"):
+        Store(Path("/proc/uadbench")).check_writable()
 
 
 def test_what_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from uadbench.errors import UsageError
+from uadbench.errors import UsageError, suggest, unknown_name
 
 FILE = "uadbench.toml"
+
+SETTINGS = ("out", "seed", "preset", "protocol", "device", "precision")
+"""What [run] may hold."""
 
 
 @lru_cache(maxsize=8)
@@ -20,19 +24,66 @@ def _read(path: Path, mtime: int) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
+    _check(path, settings)
+    return settings
+
+
+def _check(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse sections and settings that nobody would read, and values of the wrong type."""
+    sections = ("run", "methods", "datasets")
+    for section, table in settings.items():
+        if section not in sections:
+            raise UsageError(
+                f"{path}: no section is called {section!r}.{suggest(section, sections)} "
+                "Known: [run], [methods.NAME], [datasets.NAME]."
+            )
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {section} must be a section, [{section}]; got {table!r}")
+        for name, value in table.items():
+            if section == "run":
+                _check_run(path, name, value)
+            elif not isinstance(value, dict):
+                raise UsageError(f"{path}: {section}.{name} must be a section, [{section}.{name}]; got {value!r}")
+
+
+def _check_run(path: Path, name: str, value: Any) -> None:
+    if name not in SETTINGS:
+        raise UsageError(
+            f"{path}: [run] has no setting {name!r}.{suggest(name, SETTINGS)} Known: {', '.join(SETTINGS)}."
+        )
+    if name == "seed" and type(value) not in (str, int):
+        raise UsageError(f'{path}: [run] seed must be a whole number, or text such as "0,1" or "0-2"; got {value!r}')
+    if name != "seed" and not isinstance(value, str):
+        raise UsageError(f"{path}: [run] {name} must be text in quotes; got {value!r}")
 
 
 def project_settings() -> dict[str, Any]:
     """Return the content of uadbench.toml in the working folder, or {}.
 
     Raises:
-        UsageError: if the file is not valid TOML.
+        UsageError: if the file is not valid TOML, or holds what nobody would read.
     """
     path = Path(FILE).resolve()
     return _read(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+def check_names(section: str, known: Collection[str]) -> None:
+    """Refuse a section of uadbench.toml for a method or dataset that does not exist.
+
+    Args:
+        section: "methods" or "datasets".
+        known: their names.
+
+    Raises:
+        UsageError: with the nearest name.
+    """
+    for name in project_settings().get(section, {}):
+        if name not in known:
+            problem = unknown_name(section.removesuffix("s"), name, known)
+            raise UsageError(f"{FILE}: [{section}.{name}]: {problem} The section of a plug-in needs its --plugin.")
 
 
 def setting(section: str, name: str, given: Any = None, *, env: str = "", default: Any = None) -> tuple[Any, str]:
@@ -53,8 +104,6 @@ def setting(section: str, name: str, given: Any = None, *, env: str = "", defaul
     if env and os.environ.get(env):
         return os.environ[env], "environment"
     table = project_settings().get(section, {})
-    if not isinstance(table, dict):
-        raise UsageError(f"{FILE}: [{section}] must be a table")
     if name in table:
         return table[name], FILE
     return default, "default"

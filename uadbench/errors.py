@@ -87,9 +87,10 @@ class Interrupted(UADBenchError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    """Return " Did you mean 'x'?" for the nearest known name, whatever its case, or an empty string."""
+    by_letters = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=0.6)
+    return f" Did you mean {by_letters[near[0]]!r}?" if near else ""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:

@@ -24,7 +24,7 @@ from uadbench.metrics.detection import reduce_map
 from uadbench.metrics.pimo import SharedRate, shared_rate
 from uadbench.metrics.ranking import largest_precision
 from uadbench.metrics.table import get_metric
-from uadbench.pool import Pool
+from uadbench.pool import WITHOUT, Answer, Pool
 from uadbench.postprocess import on_grid, postprocess
 from uadbench.preparation import inside
 from uadbench.protocol import Protocol, Threshold
@@ -39,7 +39,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A result with its tables, and the bootstrap draws of what is no mean over subjects, by metric, each (draws,)."""
+    """A result with its tables, and the bootstrap draws and jackknife values of what is no mean over subjects."""
 
     result: Result
     subjects: list[Row]
@@ -142,21 +142,21 @@ class _Run:
         protocol = self.protocol
         metrics = [get_metric(name) for name in protocol.metrics]
         thresholds = self._thresholds()
-        pool = Pool(metrics, protocol)
         low, high = np.inf, -np.inf
         if "aupimo" in protocol.metrics:
             self.normal = shared_rate(_Lazy(self.split.test_healthy, lambda s: self._read(s, labels=False).values))
-        for role in ("test_healthy", "test_lesion"):
-            for subject in getattr(self.split, role):
-                case = self._case(role, subject, metrics, thresholds)
-                if case.score.size:
-                    low, high = min(low, float(case.score.min())), max(high, float(case.score.max()))
-                pool.add(role, subject.id, case)
-                self.each_subject()
-        if not high > low:
-            raise DegenerateScores(f"all scores of all test subjects are {low:g}; a constant map ranks nothing")
-        pooled = pool.finish(self._again)
-        value = {name: answer[0] for name, answer in pooled.values.items()}
+        with Pool(metrics, protocol) as pool:
+            for role in ("test_healthy", "test_lesion"):
+                for subject in getattr(self.split, role):
+                    case = self._case(role, subject, metrics, thresholds)
+                    if case.score.size:
+                        low, high = min(low, float(case.score.min())), max(high, float(case.score.max()))
+                    pool.add(role, subject.id, case)
+                    self.each_subject()
+            if not high > low:
+                raise DegenerateScores(f"all scores of all test subjects are {low:g}; a constant map ranks nothing")
+            pooled = pool.finish()
+        value = {name: answer.value for name, answer in pooled.values.items()}
         _check(value.get("auprc_pooled", np.nan), value.get("oracle_dice", np.nan), "all subjects together")
         values, draws = self._summarise(metrics, pooled.values)
         result = Result(
@@ -213,7 +213,7 @@ class _Run:
             yield read.values, read.lesion()[read.where]
 
     def _again(self) -> Iterator[tuple[FloatArray, BoolArray]]:
-        """Read the lesion test subjects once more: those that have a lesion voxel in sight."""
+        """Read the lesion test subjects for the oracle: those that have a lesion voxel in sight."""
         for subject in self.split.test_lesion:
             read = self._read(subject, labels=True)
             lesion = read.lesion()[read.where]
@@ -263,7 +263,7 @@ class _Run:
         return case
 
     def _summarise(
-        self, metrics: Sequence[Metric], pooled: dict[str, tuple[float, FloatArray, int, int]]
+        self, metrics: Sequence[Metric], pooled: dict[str, Answer]
     ) -> tuple[dict[str, Value], dict[str, FloatArray]]:
         """Return every metric with its interval, and the draws of those that are no mean over subjects."""
         values: dict[str, Value] = {}
@@ -271,8 +271,10 @@ class _Run:
         level, count, seed = self.protocol.level, self.protocol.draws, self.protocol.bootstrap_seed
         for metric in metrics:
             if metric.compute is None:
-                exact, sample, n, excluded = pooled[metric.name]
+                found = pooled[metric.name]
+                exact, sample, n, excluded = found.value, found.draws, found.n, found.excluded
                 draws[metric.name] = sample.astype(np.float32)
+                draws[metric.name + WITHOUT] = found.without.astype(np.float32)
             else:
                 per_person = by_person(self.rows, metric.column)
                 kept = per_person[np.isfinite(per_person)]

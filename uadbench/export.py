@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from uadbench.errors import UsageError
-from uadbench.files import write_atomic
+from uadbench.files import unwritable, write_atomic
 from uadbench.leaderboard import Board
+from uadbench.metrics import Metric
 from uadbench.rows import Row
 
 FORMATS = (".csv", ".md", ".html", ".json", ".tex")
@@ -24,6 +25,8 @@ COLUMNS: dict[str, str] = {
     "protocol": "name with version; rows of different protocols are never averaged",
     "subset": "condition on the subjects, such as lesion_kind=iso; empty for all",
     "rank_metric": "the metric that ranks",
+    "threshold": "rule of the operating point",
+    "labels_used": "lesion labels that this rule reads: none, val or test",
     "n_lesion_subjects": "lesion test subjects behind the ranking metric",
     "n_cells": "finished cells (seeds x folds) that are averaged",
     "n_cells_failed": "cells that failed, were skipped or interrupted",
@@ -53,7 +56,7 @@ LONG_COLUMNS: dict[str, str] = {
     "method": "as above", "dataset": "as above", "protocol": "as above", "subset": "as above",
     "data_id": "as above",
     "metric": "name of the metric",
-    "over": "lesion subjects, pooled or healthy subjects",
+    "over": "lesion subjects, healthy subjects, pooled, subjects or slices",
     "higher_is_better": "True or False",
     "oracle": "True if the metric looks at test labels to decide",
     "value": "mean over seeds", "ci_low": "of the bootstrap over subjects", "ci_high": "likewise",
@@ -77,6 +80,8 @@ def wide(boards: Sequence[Board]) -> pd.DataFrame:
                 "protocol": row.protocol,
                 "subset": board.subset,
                 "rank_metric": board.rank_by.name,
+                "threshold": board.rule,
+                "labels_used": board.labels_used,
                 "n_lesion_subjects": row.values[board.rank_by.name].n,
                 "n_cells": row.done,
                 "n_cells_failed": len(row.cells) - row.done,
@@ -124,18 +129,31 @@ def long(boards: Sequence[Board]) -> pd.DataFrame:
     return table.astype({"rank": "Int64"})
 
 
-def export(boards: Sequence[Board], path: Path, *, as_long: bool = False) -> None:
-    """Write the table to `path`, in the format of its ending.
+def check_target(path: Path) -> None:
+    """Refuse a file that no leaderboard can be written to. Folders are not made: a typo would hide the file.
 
     Raises:
-        UsageError: for an unknown ending.
-        StoreError: if the file cannot be written.
+        UsageError: saying why.
     """
-    ending = path.suffix.lower()
+    ending, folder = path.suffix.lower(), path.parent
     if ending not in FORMATS:
         raise UsageError(
             f"{path}: {ending or 'no ending'} is no format of a leaderboard; possible: {', '.join(FORMATS)}"
         )
+    reason = f"{path} is a folder" if path.is_dir() else f"the folder {folder} does not exist"
+    if path.is_dir() or not folder.is_dir() or (reason := unwritable(folder) or ""):
+        raise UsageError(f"{path} cannot be written: {reason}; give another --export")
+
+
+def export(boards: Sequence[Board], path: Path, *, as_long: bool = False) -> None:
+    """Write the table to `path`, in the format of its ending.
+
+    Raises:
+        UsageError: for an unknown ending, or a place where no file can be written.
+        StoreError: if the disk is full.
+    """
+    check_target(path)
+    ending = path.suffix.lower()
     table = long(boards) if as_long else wide(boards)
     if ending == ".csv":
         text = table.to_csv(index=False, lineterminator="\n")
@@ -149,7 +167,7 @@ def export(boards: Sequence[Board], path: Path, *, as_long: bool = False) -> Non
             [("", [*map(str, table.columns)], [[_cell(v) for v in row] for row in table.to_numpy().tolist()], [])],
         )
     else:
-        text = _render(ending, "Leaderboard", [_readable(board) for board in boards])
+        text = _render(ending, "Leaderboard", [_readable(b, narrow=ending == ".tex") for b in boards])
     write_atomic(path.resolve(), text.encode())
 
 
@@ -157,27 +175,44 @@ Section = tuple[str, list[str], list[list[str]], list[str]]
 """Title, header, rows and remarks of one table for readers."""
 
 
-def _readable(board: Board) -> Section:
-    """Return the table as people read it: mean with interval, three digits."""
-    header = ["rank", "method", *[m.title for m in board.metrics], "n", "cells", "train s", "note"]
-    rows = [
-        [
-            str(row.rank or "-"),
-            row.method,
-            *[with_interval(row, m.name) for m in board.metrics],
-            str(row.values[board.rank_by.name].n),
-            str(row.done),
-            short(row.facts["train_seconds"]),
-            row.note,
+def _readable(board: Board, *, narrow: bool = False) -> Section:
+    """Return the table as people read it, mean with interval, three digits; or as it fits on a printed page.
+
+    A narrow table has few metrics, an interval only for the one that ranks, and the notes below.
+    """
+    metrics = board.metrics
+    if narrow:
+        printed = [m for name in PRINTED for m in board.metrics if m.name == name and m.name != board.rank_by.name]
+        metrics = [board.rank_by, *printed][: len(PRINTED)]
+    header = ["rank", "method", *[m.title for m in metrics], "n", *([] if narrow else ["cells", "train s", "note"])]
+    rows, notes = [], []
+    for row in board.rows:
+        values = [
+            short(row.values[m.name].value) if narrow and m.name != board.rank_by.name else with_interval(row, m.name)
+            for m in metrics
         ]
-        for row in board.rows
-    ]
+        facts = [] if narrow else [str(row.done), short(row.facts["train_seconds"]), row.note]
+        rows.append([str(row.rank or "-"), row.method, *values, str(row.values[board.rank_by.name].n), *facts])
+        if narrow and row.note:
+            notes.append(f"{row.method}: {row.note}.")
+    remarks = _remarks(board, metrics)
+    return board.title, header, rows, [*remarks, *notes, "The CSV holds all metrics."] if narrow else remarks
+
+
+PRINTED = ("auprc", "dice", "oracle_dice_subject", "auroc", "lesion_f1", "healthy_fp_ml")
+"""Metrics of a printed table, after the one that ranks."""
+
+
+def _remarks(board: Board, metrics: Sequence[Metric]) -> list[str]:
+    """Return what a reader of a table with these metrics must know."""
     remarks = [
         f"Ranked by {board.rank_by.title}: {board.rank_by.description}.",
         "Intervals: 95 % bootstrap over subjects.",
     ]
+    if any(m.oracle for m in metrics):
+        remarks.append("Oracle values peek at the test labels and never rank.")
     remarks += [w[0].upper() + w[1:] + "." for w in board.warnings]
-    return board.title, header, rows, [*remarks, *([board.note] if board.note else [])]
+    return [*remarks, *([board.note] if board.note else [])]
 
 
 def with_interval(row: Row, metric: str) -> str:
@@ -214,7 +249,7 @@ def _render(ending: str, title: str, sections: Sequence[Section]) -> str:
 
     environment = jinja2.Environment(autoescape=ending == ".html", trim_blocks=True, lstrip_blocks=True)
     environment.filters["tex"] = _tex
-    return environment.from_string(_TEMPLATES[ending]).render(title=title, sections=sections)
+    return environment.from_string(_TEMPLATES[ending]).render(title=title, sections=sections, texts=_TEXTS)
 
 
 def _tex(text: str) -> str:
@@ -225,6 +260,9 @@ def _tex(text: str) -> str:
     }
     return "".join(special.get(c, c) for c in text)
 
+
+_TEXTS = ("method", "dataset", "protocol", "subset", "data_id", "metric", "over")
+"""Columns of words, set to the left in print; the others are numbers."""
 
 _TEMPLATES = {
     ".md": """# {{ title }}
@@ -267,8 +305,11 @@ th { border-bottom: 2px solid #1c2330 } tr:hover td { background: #f3f6fa } p { 
 """,
     ".tex": r"""{% for name, header, rows, remarks in sections %}
 \begin{table}
+\centering
+\footnotesize
+\setlength{\tabcolsep}{4pt}
 \caption{{ '{' }}{{ name | tex }}. {{ remarks | map("tex") | join(" ") }}}
-\begin{tabular}{{ '{' }}{% for _ in header %}l{% endfor %}}
+\begin{tabular}{{ '{' }}{% for h in header %}{{ "l" if h in texts else "r" }}{% endfor %}}
 \hline
 {{ header | map("tex") | join(" & ") }} \\
 \hline

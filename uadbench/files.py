@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,6 +45,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+
+
+def unwritable(folder: Path) -> str | None:
+    """Return why no file can be made in `folder`, or in the nearest folder above it that exists; None if one can.
+
+    Rights alone do not say it, so a nameless file is made and is gone again.
+    """
+    folder = folder.absolute()
+    existing = next(p for p in (folder, *folder.parents) if os.path.exists(p))  # noqa: PTH110 - never raises
+    if not existing.is_dir():
+        return f"{existing} is a file, not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"no file can be made in {existing} ({error.strerror or error})"
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:

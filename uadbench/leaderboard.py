@@ -19,6 +19,7 @@ from uadbench.metrics.table import METRICS, get_metric
 from uadbench.protocol import Threshold
 from uadbench.result import Cell
 from uadbench.rows import Row, Stored, make_row
+from uadbench.statistics.intervals import IntervalMethod
 
 
 @dataclass
@@ -37,7 +38,8 @@ class Board:
     subset: str = ""
     data: str = ""
     note: str = ""
-    threshold: str = ""
+    rule: str = ""
+    labels_used: str = ""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -47,13 +49,16 @@ class Board:
         return ", ".join(filter(None, [dataset, self.protocol, self.subset]))
 
 
-def make_boards(cells: Sequence[Stored], *, where: str = "", every_variant: bool = False) -> list[Board]:
+def make_boards(
+    cells: Sequence[Stored], *, where: str = "", every_variant: bool = False, interval: IntervalMethod = "percentile"
+) -> list[Board]:
     """Sort cells into boards and rank their rows.
 
     Args:
         cells: as read.
         where: only subjects of one group, such as "lesion_kind=iso"; pooled metrics are empty then.
         every_variant: also show what was run with older code of the same method, or older data.
+        interval: how confidence intervals are made from the bootstrap.
 
     Returns:
         One board for each dataset content and protocol, in the order of their names.
@@ -64,7 +69,7 @@ def make_boards(cells: Sequence[Stored], *, where: str = "", every_variant: bool
     chosen = list(groups.values())
     if not every_variant:
         chosen = _without_older_data(chosen)
-    boards = [_board(group, where, every_variant) for group in chosen]
+    boards = [_board(group, where, every_variant, interval) for group in chosen]
     _name_the_data(boards)
     return sorted(boards, key=lambda b: (b.dataset, b.data, b.protocol))
 
@@ -108,7 +113,7 @@ def _newest(groups: Iterable[list[Stored]], key: Callable[[list[Stored]], str]) 
     return kept.values()
 
 
-def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
+def _board(cells: list[Stored], where: str, every_variant: bool, interval: IntervalMethod) -> Board:
     protocol = cells[0].protocol
     metrics = [get_metric(name) for name in protocol["metrics"] if name in METRICS]
     variants: dict[str, list[Stored]] = defaultdict(list)
@@ -118,7 +123,7 @@ def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
     if not every_variant:
         kept = list(_newest(kept, _setting))
     labels = _labels(kept)
-    rows = [make_row(group, label, metrics, where) for group, label in zip(kept, labels, strict=True)]
+    rows = [make_row(group, label, metrics, where, interval) for group, label in zip(kept, labels, strict=True)]
     rank_by = get_metric(protocol["rank_by"])
     wanted = {(c.cell.seed, c.cell.fold) for group in kept for c in group if c.state == "done"}
     board = Board(cells[0].cell.dataset, protocol["name"], rank_by, metrics, rows, where)
@@ -126,7 +131,7 @@ def _board(cells: list[Stored], where: str, every_variant: bool) -> Board:
     board.note = next((str(c.provenance.get("note", "")) for c in cells if c.provenance), "")
     board.warnings = _warnings(board, protocol["few"])
     rule = Threshold(**protocol["threshold"])
-    board.threshold = f"{rule.words}, labels used: {rule.labels_used}"
+    board.rule, board.labels_used = rule.words, rule.labels_used
     return board
 
 
@@ -184,7 +189,8 @@ def _warnings(board: Board, few: int) -> list[str]:
     out = []
     sizes = {r.values[board.rank_by.name].n for r in board.rows if r.rank}
     if sizes and min(sizes) < few:
-        out.append(f"n = {min(sizes)} lesion subjects is too small to rank methods that are close (fewer than {few})")
+        what = "lesion subjects" if board.rank_by.over == "lesion subjects" else "subjects"
+        out.append(f"n = {min(sizes)} {what} is too small to rank methods that are close (fewer than {few})")
     empty = max((r.values[board.rank_by.name].excluded for r in board.rows), default=0)
     if empty and not board.subset:
         out.append(f"{empty} lesion test subject(s) have no lesion voxel inside the foreground and are not counted")

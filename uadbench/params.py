@@ -63,7 +63,11 @@ def type_in_words(hint: Any) -> str:
         return " or ".join("none" if a is type(None) else type_in_words(a) for a in args)
     if origin in (tuple, list):
         words = type_in_words(args[0])
-        return f"list of {words.removeprefix('one of: ')}" if words.startswith("one of") else f"list of {words}s"
+        if words.startswith("one of"):
+            return f"list of {words.removeprefix('one of: ')}"
+        noun, _, limits = words.partition(" ")
+        fixed = origin is tuple and args[-1] is not Ellipsis
+        return f"{len(args) if fixed else 'list of'} {noun}s {limits}".rstrip()
     plain = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path"}
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
@@ -171,9 +175,11 @@ def _info(hint: Any) -> FieldInfo | None:
 
 
 def _bounds(info: FieldInfo | None) -> str:
-    """Return " in [1, 1000)" for the limits of a field."""
+    """Return " in [1, 1000)" for the limits of a field, or ", at least 1 of them" for those of a list."""
     low, high, left, right = None, None, "[", "]"
     for limit in info.metadata if info else []:
+        if (length := getattr(limit, "min_length", None)) is not None:
+            return f", at least {length} of them"
         low = getattr(limit, "ge", low)
         high = getattr(limit, "le", high)
         if (gt := getattr(limit, "gt", None)) is not None:
@@ -195,7 +201,13 @@ def _validate(owner: str, name: str, value: Any, hint: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(typed)
     except ValidationError:
-        raise BadParameter(f"{owner}.{name} must be {type_in_words(hint)}; got {value!r}") from None
+        info = _info(hint)
+        words, description = type_in_words(hint), (info.description if info else None) or ""
+        if any(getattr(limit, "pattern", None) for limit in (info.metadata if info else [])):
+            words, description = description, ""  # The description says it better than a regular expression.
+        meaning = f" ({description})" if description else ""
+        got = repr(value) if value != "" else "nothing"
+        raise BadParameter(f"{owner}.{name} must be {words}; got {got}{meaning}") from None
 
 
 def as_text(value: Any) -> str:

@@ -5,14 +5,15 @@ People are resampled, not scans: the scans of one person are drawn together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
-from uadbench.arrays import BoolArray, FloatArray
+from uadbench.arrays import BoolArray
 from uadbench.metrics import Case, Metric
 from uadbench.metrics.bootstrap import resamples
 from uadbench.metrics.bounds import RankMetrics
@@ -23,6 +24,7 @@ from uadbench.metrics.pro import ProHistogram
 from uadbench.metrics.shared_dice import best_shared_dice, shared_dice_draws
 from uadbench.metrics.streaming import HistogramSum, ScoreHistogram
 from uadbench.protocol import Protocol
+from uadbench.spool import Spool
 
 TOLERANCE = 1e-4
 """Bounds of pooled values from histograms may be so far apart; beyond it they are computed exactly, in two more passes."""
@@ -30,12 +32,29 @@ TOLERANCE = 1e-4
 KEPT = 128
 """Subjects whose histograms are kept, 1 to 2 MB each; of more subjects they are made again when they are needed."""
 
-Read = Callable[[], Iterable[tuple[FloatArray, BoolArray]]]
-Answer = tuple[float, FloatArray, int, int]
-"""Value, bootstrap draws, subjects that took part, subjects that could not."""
-
 RANK = {"auprc_pooled": "auprc", "auroc_pooled": "auroc", "oracle_dice": "oracle_dice"}
 NOTHING = np.empty(0)
+WITHOUT = "/without"
+"""Ends the names of jackknife values among stored draws."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One metric of all subjects together.
+
+    Attributes:
+        value: NaN where it is undefined.
+        draws: (draws,), of the bootstrap over people; empty if there is none.
+        without: (people,), the value without each of them, for BCa intervals; empty likewise.
+        n: people that took part.
+        excluded: scans that could not.
+    """
+
+    value: float
+    draws: NDArray[np.float64]
+    without: NDArray[np.float64]
+    n: int
+    excluded: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,7 @@ class Pool:
     people: list[str] = field(default_factory=list)
     empty: int = 0
     _total: HistogramSum = field(default_factory=HistogramSum)
+    _spool: Spool = field(default_factory=Spool)
     _histograms: list[ScoreHistogram] = field(default_factory=list)
     _confusion: list[tuple[int, int, int]] = field(default_factory=list)
     _candidates: list[Candidates] = field(default_factory=list)
@@ -98,6 +118,7 @@ class Pool:
         if self.wanted & {*RANK, "oracle_dice_shared"}:
             histogram = ScoreHistogram.of(case.score, case.lesion)
             self._total.add(histogram)
+            self._spool.add(case.score, case.lesion)
             if len(self.people) <= KEPT:
                 self._histograms.append(histogram)
         counts = case.confusion
@@ -107,60 +128,65 @@ class Pool:
         if self.wanted & {"aupro", "aupro_05"}:
             self._pro.add(case.score_volume, case.lesion_regions, case.where)
 
-    def finish(self, again: Read) -> Pooled:
-        """Return all metrics; `again` gives scores and lesions of the lesion test subjects anew."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._spool.close()
+
+    def finish(self) -> Pooled:
+        """Return all metrics."""
         values: dict[str, Answer] = {}
-        weights = self._weights(self.people)
+        weights = _weights(self.people, self.protocol.draws, (self.protocol.bootstrap_seed,))
         facts: dict[str, Any] = {}
-        n = len(dict.fromkeys(self.people))
 
         def parts() -> Iterable[ScoreHistogram]:
             if len(self.people) <= KEPT:
                 return self._histograms
-            return (ScoreHistogram.of(score, lesion) for score, lesion in again())
+            return (ScoreHistogram.of(score, lesion) for score, lesion in self._spool())
 
         if self.wanted & set(RANK):
-            exact = self._rank(again)
+            exact = self._rank()
             facts |= {"path": exact.path, "ap_low": exact.ap_low, "ap_high": exact.ap_high}
             point = {"auprc_pooled": exact.ap, "auroc_pooled": exact.auroc, "oracle_dice": exact.dice}
-            drawn = pooled_from(parts, np.vstack([np.ones(len(self.people)), weights])) if n > 1 else {}
+            drawn = pooled_from(parts, weights) if self.people else {}
             for name in self.wanted & set(RANK):
-                sample = _shifted(drawn[RANK[name]], point[name]) if drawn else NOTHING
-                values[name] = (point[name], sample, n, self.empty)
+                values[name] = self._answer(drawn.get(RANK[name], NOTHING), point[name])
         if "oracle_dice_shared" in self.wanted:
-            best = best_shared_dice(again)
-            sample = _shifted(shared_dice_draws(parts, np.vstack([np.ones(len(self.people)), weights])), best)
-            values["oracle_dice_shared"] = (best, sample if n > 1 else NOTHING, n, self.empty)
+            best = best_shared_dice(self._spool)
+            values["oracle_dice_shared"] = self._answer(shared_dice_draws(parts, weights), best)
         if "dice_pooled" in self.wanted:
-            counts = np.array(self._confusion, np.float64).reshape(-1, 3)
-            both = np.vstack([np.ones(len(counts)), weights]) @ counts
+            both = weights @ np.array(self._confusion, np.float64).reshape(-1, 3)
             with np.errstate(invalid="ignore", divide="ignore"):
                 dice = 2 * both[:, 0] / (2 * both[:, 0] + both[:, 1] + both[:, 2])
-            values["dice_pooled"] = (float(dice[0]), dice[1:] if n > 1 else NOTHING, n, self.empty)
-        self._regions(values, facts, weights, n)
+            values["dice_pooled"] = self._answer(dice, float(dice[0]))
+        self._regions(values, facts, weights)
         for over in ("subjects", "slices"):
             self._detection(values, over)
         return Pooled(values, facts)
 
-    def _rank(self, again: Read) -> RankMetrics:
+    def _answer(self, drawn: NDArray[np.float64], value: float) -> Answer:
+        """Return draws from joined bins, moved so that the pool itself, entry 0, has its exact value."""
+        n = len(dict.fromkeys(self.people))
+        moved = drawn - drawn[0] + value if n > 1 and len(drawn) else NOTHING
+        return Answer(value, moved[1 + n :], moved[1 : 1 + n], n, self.empty)
+
+    def _rank(self) -> RankMetrics:
         """Return the rank metrics of all lesion subjects together, exactly if the histograms are too coarse."""
         found = self._total.histogram().rank_metrics()
         width = max(found.ap_high - found.ap_low, found.auroc_high - found.auroc_low)
-        return exact_pooled(again) if width > TOLERANCE else found
+        return exact_pooled(self._spool) if width > TOLERANCE else found
 
-    def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64], n: int) -> None:
+    def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64]) -> None:
         for name, limit in (("aupro", 0.3), ("aupro_05", 0.05)):
             if name in self.wanted:
-                point = self._pro.value(limit)
-                drawn = self._pro.draws(np.vstack([np.ones(len(self.people)), weights]), limit) if n > 1 else NOTHING
                 facts[f"{name}_low"], facts[f"{name}_high"] = self._pro.bounds(limit)
-                values[name] = (point, _shifted(drawn, point) if n > 1 else NOTHING, n, self.empty)
+                drawn = self._pro.draws(weights, limit) if self.people else NOTHING
+                values[name] = self._answer(drawn, self._pro.value(limit))
         at = sorted(int(name.removeprefix("froc_")) for name in self.wanted if name.startswith("froc_"))
         if at:
-            points = froc(self._candidates, at)
-            drawn = froc_draws(self._candidates, weights, at)
-            for column, k in enumerate(at):
-                values[f"froc_{k}"] = (float(points[column]), drawn[:, column] if n > 1 else NOTHING, n, self.empty)
+            points, drawn = froc(self._candidates, at), froc_draws(self._candidates, weights, at)
+            values |= {f"froc_{k}": self._answer(drawn[:, i], float(points[i])) for i, k in enumerate(at)}
 
     def _detection(self, values: dict[str, Answer], over: str) -> None:
         """Add the metrics of one score a subject or slice; healthy and lesion people are resampled apart."""
@@ -172,30 +198,18 @@ class Pool:
         score, positive = np.array(items.score, np.float64), np.array(items.positive, bool)
         ids = {person: i for i, person in enumerate(dict.fromkeys(items.person))}
         column = np.array([ids[p] for p in items.person], np.intp)
-        point = detection(score, positive)
         ill = np.zeros(len(ids), bool)
         ill[column[positive]] = True
         drawn: dict[str, NDArray[np.float64]] = {}
         if ill.sum() > 1 and (~ill).sum() != 1 and len(ids) > 2:
-            weights = np.zeros((self.protocol.draws, len(ids)))
-            for number, group in enumerate((ill, ~ill)):
-                if group.any():
-                    seed = (
-                        self.protocol.bootstrap_seed + number
-                    )  # With one seed, groups of one size would be drawn alike.
-                    weights[:, group] = resamples(int(group.sum()), self.protocol.draws, seed)
+            seed = self.protocol.bootstrap_seed  # One seed for both would draw groups of one size alike.
+            weights = _weights(list(ids), self.protocol.draws, (seed, seed + 1), ill)
             drawn = detection_draws(score, positive, weights, column)
+        point, n = detection(score, positive), len(ids)
         for name in names:
             key = name.removeprefix(prefix)
-            values[name] = (point[key], drawn.get(key, NOTHING), len(ids), 0)
-
-    def _weights(self, people: Sequence[str]) -> NDArray[np.float64]:
-        """Return how often each scan is in each bootstrap sample of people, (draws, scans)."""
-        ids = {person: i for i, person in enumerate(dict.fromkeys(people))}
-        if not ids:
-            return np.zeros((self.protocol.draws, 0))
-        weights = resamples(len(ids), self.protocol.draws, self.protocol.bootstrap_seed)
-        return weights[:, [ids[p] for p in people]]
+            sample = drawn.get(key, NOTHING)
+            values[name] = Answer(point[key], sample[1 + n :], sample[1 : 1 + n], n, 0)
 
     def _item(self, over: str, score: float, positive: bool, person: str) -> None:
         items = self._items[over]
@@ -216,6 +230,19 @@ class Pool:
                 )
 
 
-def _shifted(draws: NDArray[np.float64], exact: float) -> NDArray[np.float64]:
-    """Return draws from joined bins, moved so that the pool itself, entry 0, has its exact value."""
-    return np.asarray(draws[1:] - draws[0] + exact)
+def _weights(
+    people: Sequence[str], draws: int, seeds: tuple[int, ...], ill: BoolArray | None = None
+) -> NDArray[np.float64]:
+    """Return how often each scan takes part, (1 + persons + draws, scans).
+
+    Row 0 has every scan once; the next ones leave out one person each; the others are bootstrap samples of people, drawn
+    within the groups of `ill` (persons,), each with its seed, if that is given.
+    """
+    ids = {person: i for i, person in enumerate(dict.fromkeys(people))}
+    sample = np.zeros((draws, len(ids)))
+    groups = (np.ones(len(ids), bool),) if ill is None else (ill, ~ill)
+    for group, seed in zip(groups, seeds, strict=True):
+        if group.any():
+            sample[:, group] = resamples(int(group.sum()), draws, seed)
+    rows = np.vstack([np.ones((1, len(ids))), 1.0 - np.eye(len(ids)), sample])
+    return rows[:, [ids[p] for p in people]]

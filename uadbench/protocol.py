@@ -210,7 +210,14 @@ _ORACLE = ("oracle_dice", "oracle_dice_shared", "oracle_dice_subject")
 _REGION = ("aupro", "aupro_05", "lesion_recall", "lesion_precision", "lesion_f1")
 _BINS = ("lesion_recall_small", "lesion_recall_medium", "lesion_recall_large")
 _FROC = ("froc_1", "froc_2", "froc_4", "froc_8")
-_HEALTHY = ("healthy_fp_ml", "healthy_fpr", "healthy_components", "healthy_slices", "healthy_flagged")
+_HEALTHY = (
+    "healthy_fp_ml",
+    "healthy_fpr",
+    "healthy_realised",
+    "healthy_components",
+    "healthy_slices",
+    "healthy_flagged",
+)
 _SUBJECT = (
     "subject_auroc",
     "subject_ap",
@@ -241,8 +248,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             name="image-v1",
             summary="no masks needed: which subjects, which slices are anomalous; threshold conformal on healthy subjects",
             postprocess=(Step("median", 3),),
-            threshold=Threshold("conformal", 0.1),
-            metrics=(*_SUBJECT, *_SLICE, "healthy_flagged", "healthy_slices"),
+            threshold=Threshold("conformal", 0.2),
+            metrics=(*_SUBJECT, *_SLICE, "healthy_flagged", "healthy_realised", "healthy_slices"),
             rank_by="subject_auroc",
         ),
         Protocol(
@@ -302,10 +309,14 @@ def variant(protocol: Protocol, *, threshold: Threshold | None = None, without: 
         words.append(threshold.words)
     if not words:
         return protocol
+    unlabelled = threshold is not None and threshold.labels_used == "none"
     return replace(
         protocol,
         name=f"{protocol.name} ({', '.join(words)})",
         postprocess=tuple(s for s in protocol.postprocess if s.name not in without),
         found_steps=tuple(s for s in protocol.found_steps if s.name not in without),
         threshold=threshold or protocol.threshold,
+        # A rule that reads no labels is given where there are none, so nothing else may ask for them.
+        other_thresholds=() if unlabelled else protocol.other_thresholds,
+        metrics=tuple(m for m in protocol.metrics if not (unlabelled and m == "dice_val_best")),
     )

@@ -39,7 +39,7 @@ class Entry:
         name: as typed by the user.
         origin: where it comes from, in words.
         target: a module name, "module:Class", or the path of a file.
-        summary: the first line of its docstring; empty for entry points, which are not read before they are used.
+        summary: the first line of its docstring; empty if it cannot be had without importing anything.
     """
 
     kind: Kind
@@ -104,9 +104,12 @@ class Registry:
             found: dict[str, Entry] = {}
             for entry in [*_built_in(kind), *_installed(kind), *self._local(kind)]:
                 if entry.name in found:
+                    other = found[entry.name]
+                    installed = ":" in other.target and entry.target.endswith(".py")
+                    remedy = "leave out --plugin" if installed else "rename or leave out one of them"
                     raise NameClash(
-                        f"two {kind}s are called {entry.name!r}: one from {found[entry.name].origin}, one from "
-                        f"{entry.origin}; rename or leave out one of them"
+                        f"two {kind}s are called {entry.name!r}: one from {other.origin}, one from {entry.origin}; "
+                        f"{remedy}"
                     )
                 found[entry.name] = entry
             self._entries[kind] = dict(sorted(found.items()))
@@ -143,9 +146,12 @@ class Registry:
                     continue
                 seen.add(file)
                 try:
-                    text = file.read_text(encoding="utf-8")
-                    tree = ast.parse(text)
-                except (OSError, SyntaxError, ValueError) as error:
+                    tree = ast.parse(file.read_text(encoding="utf-8"))
+                except SyntaxError as error:
+                    if kind == "method":
+                        self._warn(f"plug-in {file} left out: SyntaxError in line {error.lineno}: {error.msg}")
+                    continue
+                except (OSError, ValueError) as error:
                     if kind == "method":
                         self._warn(f"plug-in {file} left out: {type(error).__name__}: {error}")
                     continue
@@ -198,10 +204,26 @@ def _installed(kind: Kind) -> list[Entry]:
             e.name,
             f"{e.dist.name} {e.dist.version}" if e.dist else "an installed package",
             e.value.replace(" ", ""),
-            "",
+            _summary(e.value.partition(":")[0].strip()),
         )
         for e in found
     ]
+
+
+def _summary(module: str) -> str:
+    """Return the first line of a module's docstring; "" if its file cannot be read. Nothing is imported."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)  # Asking for a module inside a package would import the package.
+        if spec is None or spec.origin is None:
+            return ""
+        file = Path(spec.origin)
+        if rest:
+            inner = file.parent.joinpath(*rest)
+            file = inner / "__init__.py" if inner.is_dir() else inner.with_suffix(".py")
+        return _first_line(ast.parse(file.read_text(encoding="utf-8")))
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return ""
 
 
 def _files(path: Path) -> list[Path]:

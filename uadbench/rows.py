@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from uadbench.errors import StoreError
 from uadbench.identity import digest
 from uadbench.metrics import Metric
-from uadbench.metrics.bootstrap import interval, mean_draws, median_draws
+from uadbench.metrics.bootstrap import mean_draws, median_draws
+from uadbench.pool import WITHOUT
 from uadbench.result import Cell, Result, Value
+from uadbench.statistics.intervals import IntervalMethod, limits
 from uadbench.store import CellFolder
 
 
@@ -36,6 +39,11 @@ class Stored:
     provenance: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
     data_chosen: frozenset[str] = frozenset()
+
+    @cached_property
+    def draws(self) -> dict[str, NDArray[np.float64]]:
+        """The bootstrap draws of metrics of all subjects together, by name, read once."""
+        return self.folder.read_arrays(f"{self.evaluation}/bootstrap.npz")
 
     @property
     def data_id(self) -> str:
@@ -136,10 +144,12 @@ def group_values(cells: Sequence[Stored]) -> dict[str, list[str]]:
     return {name: list(values) for name, values in found.items()}
 
 
-def make_row(cells: list[Stored], label: str, metrics: list[Metric], where: str) -> Row:
+def make_row(
+    cells: list[Stored], label: str, metrics: list[Metric], where: str, method: IntervalMethod = "percentile"
+) -> Row:
     """Average the cells of one method with the same parameters; `where` chooses subjects, such as "lesion_kind=iso"."""
     done = sorted((c for c in cells if c.state == "done"), key=lambda c: (c.cell.seed, c.cell.fold))
-    values = {m.name: _value(m, done, where) for m in metrics}
+    values = {m.name: _value(m, done, where, method) for m in metrics}
     spread = {m.name: _spread(m, done, where) for m in metrics}
     first = cells[0].cell
     notes = list(dict.fromkeys(c.provenance["unranked"] for c in done if c.provenance.get("unranked")))
@@ -172,7 +182,7 @@ def _subjects(stored: Stored, where: str) -> pd.DataFrame:
     return table
 
 
-def _value(metric: Metric, done: list[Stored], where: str) -> Value:
+def _value(metric: Metric, done: list[Stored], where: str, method: IntervalMethod) -> Value:
     """Return the mean over cells, with an interval over subjects."""
     nothing = Value(float("nan"), float("nan"), float("nan"), 0)
     if not done:
@@ -183,15 +193,16 @@ def _value(metric: Metric, done: list[Stored], where: str) -> Value:
         if where or not found:
             return nothing
         value = float(np.mean([v.value for v in found]))
-        mean = _mean_draws(done, metric.name)
-        return Value(value, *interval(mean, protocol["level"]), found[0].n, found[0].excluded)
+        draws, without = _mean_draws(done, metric.name), _mean_draws(done, metric.name + WITHOUT)
+        return Value(value, *limits(draws, without, value, protocol["level"], method), found[0].n, found[0].excluded)
     numbers = per_person(metric, done, where).to_numpy(np.float64)
     kept = numbers[np.isfinite(numbers)]
     if not len(kept):
         return nothing
     resample, middle = (median_draws, np.median) if metric.aggregate == "median" else (mean_draws, np.mean)
-    draws = resample(numbers, protocol["draws"], protocol["bootstrap_seed"])
-    return Value(float(middle(kept)), *interval(draws, protocol["level"]), len(kept), len(numbers) - len(kept))
+    draws, value = resample(numbers, protocol["draws"], protocol["bootstrap_seed"]), float(middle(kept))
+    without = np.array([middle(np.delete(kept, i)) for i in range(len(kept))]) if len(kept) > 1 else np.empty(0)
+    return Value(value, *limits(draws, without, value, protocol["level"], method), len(kept), len(numbers) - len(kept))
 
 
 def per_person(metric: Metric, done: list[Stored], where: str = "") -> pd.Series[float]:
@@ -209,13 +220,24 @@ def per_person(metric: Metric, done: list[Stored], where: str = "") -> pd.Series
 
 def _mean_draws(done: list[Stored], metric: str) -> NDArray[np.float64]:
     """Return the draws averaged over cells: all resample the same people alike, so their mean is a draw of the mean."""
-    by_cell = [c.folder.read_arrays(f"{c.evaluation}/bootstrap.npz").get(metric, np.empty(0)) for c in done]
+    by_cell = [c.draws.get(metric, np.empty(0)) for c in done]
     same = len({len(d) for d in by_cell}) == 1
     return np.asarray(np.mean(by_cell, axis=0), np.float64) if same else np.empty(0)
 
 
+def _point(metric: Metric, stored: Stored, where: str) -> float:
+    """Return the value of one cell, NaN where it is undefined."""
+    if metric.compute is None:
+        known = stored.result is not None and metric.name in stored.result.metrics and not where
+        return stored.result.metrics[metric.name].value if known and stored.result else float("nan")
+    numbers = per_person(metric, [stored], where).to_numpy(np.float64)
+    kept = numbers[np.isfinite(numbers)]
+    middle = np.median if metric.aggregate == "median" else np.mean
+    return float(middle(kept)) if len(kept) else float("nan")
+
+
 def _spread(metric: Metric, done: list[Stored], where: str) -> float:
-    values = [_value(metric, [c], where).value for c in done]
+    values = [_point(metric, c, where) for c in done]
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadbench.errors import StoreError, UsageError
-from uadbench.files import PART, cannot_write, file_name, now, write_atomic
+from uadbench.files import PART, cannot_write, file_name, now, unwritable, write_atomic
 from uadbench.lock import held, hold
 from uadbench.result import Cell, Result, State, _plain
 
@@ -273,14 +272,13 @@ class Store:
         self.root = root
 
     def check_writable(self) -> None:
-        """Write a byte and take it away again.
+        """Make sure that cells can be written; nothing is left behind, not even the folder.
 
         Raises:
-            StoreError: naming the folder, the cause and the remedy.
+            UsageError: naming the folder, the cause and the remedy.
         """
-        probe = self.root / f".probe.{os.getpid()}"
-        write_atomic(probe, b"0")
-        probe.unlink()
+        if reason := unwritable(self.root):
+            raise UsageError(f"{self.root} cannot hold results: {reason}; give another --out")
 
     def folder(self, cell: Cell) -> CellFolder:
         """Return the folder of a cell.

@@ -20,7 +20,7 @@ from uadbench.datasets._phantom_recipe import Kind, Recipe
 from uadbench.datasets._phantom_subject import make_scan
 from uadbench.datasets._phantom_template import load_template
 from uadbench.datasets.phantom import Phantom
-from uadbench.errors import BadParameter, DataError
+from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.identity import source_files
 from uadbench.params import resolve
 
@@ -119,9 +119,9 @@ def test_folds_rotate_validation_and_leave_test_alone() -> None:
         assert split.test_lesion == splits[0].test_lesion
         assert split.test_healthy == splits[0].test_healthy
         assert split.val_lesion == splits[0].val_lesion
-    with pytest.raises(DataError, match="folds 0 to 4; fold 5 does not"):
+    with pytest.raises(UsageError, match="folds 0 to 4; fold 5 does not"):
         phantom.split(5)
-    with pytest.raises(DataError, match="folds 0 to 3"):
+    with pytest.raises(UsageError, match="folds 0 to 3"):
         Phantom(count=10).split(4)
 
 

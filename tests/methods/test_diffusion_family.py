@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from uadbench.diffusion import cosine_scheduler, grid_boxes
+from uadbench.errors import BadParameter
 from uadbench.method import Batch, Run
 from uadbench.methods.ddpm import DDPM
 from uadbench.methods.mddpm import MDDPM, code_patches, frequency_filter, paper_patches
 from uadbench.methods.pddpm import PDDPM
 from uadbench.nets import UNet
 from uadbench.noise import generators
-from uadbench.params import choose_preset
+from uadbench.params import choose_preset, create, resolve
 
 SMALL: dict[str, Any] = {
     "image_size": 32, "channels": (8, 16), "blocks": 1, "attention": False, "scale_shift": True, "steps": 6, "batch_size": 4,
@@ -172,6 +173,23 @@ def test_a_box_as_large_as_the_slice_is_ddpm() -> None:
         method.fit(Brains(8), val=Brains(2), run=Run(seed=3))
     batch = brain(3, (32, 28))
     torch.testing.assert_close(whole.score(batch), boxed.score(batch))
+
+
+def test_boxes_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(BadParameter, match="box=33 is larger than the slices; give 4 to image_size=32"):
+        create(PDDPM, {**SMALL, "box": 33}, owner="pddpm")
+    with pytest.raises(BadParameter, match="box=16 does nothing while noised_region is 'whole'"):
+        create(MDDPM, {**SMALL, "box": 16}, owner="mddpm")
+    native = PDDPM(**{**SMALL, "image_size": None}, box=33)
+    native.build((1, 20, 33))
+    with pytest.raises(BadParameter, match="box=33 is larger than the slices; give 4 to 32"):
+        native.build((1, 20, 32))
+
+
+@pytest.mark.parametrize("channels", ["0", "-3,5", ""])
+def test_channels_that_no_network_has_are_refused(channels: str) -> None:
+    with pytest.raises(BadParameter, match=r"ddpm.channels must be list of integers in \[1, 4096\], at least 1"):
+        resolve(DDPM, [("command line", {"channels": channels})], owner="ddpm")
 
 
 @pytest.mark.parametrize("parent", [DDPM, PDDPM])

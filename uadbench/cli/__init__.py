@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from uadbench.cli import boards, catalogue, doctor, judge
 from uadbench.cli import compare as comparing
+from uadbench.cli import multiverse as multiversing
 from uadbench.cli import run as running
 from uadbench.errors import UADBenchError, suggest
 
@@ -41,6 +42,7 @@ app.command()(boards.status)
 app.command()(judge.evaluate)
 app.command()(boards.leaderboard)
 app.command()(comparing.compare)
+app.command()(multiversing.multiverse)
 app.add_typer(catalogue.methods, name="methods", cls=_Suggesting)
 app.add_typer(catalogue.datasets, name="datasets", cls=_Suggesting)
 app.add_typer(judge.protocols, name="protocols", cls=_Suggesting)

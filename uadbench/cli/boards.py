@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,17 +70,21 @@ def leaderboard(
     export: Annotated[Path | None, typer.Option(help="Write a file: .csv .md .html .json .tex")] = None,
     long: Annotated[bool, typer.Option("--long", help="In the file, one row a metric.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also results of older code and older data.")] = False,
+    interval: Annotated[str, typer.Option(help="Bootstrap intervals: percentile or bca.")] = "percentile",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the methods by their stored results: mean, 95 % interval over subjects, n, seconds. Writes CSV and more."""
-    from uadbench.export import FORMATS, wide
+    from uadbench.export import check_target, wide
     from uadbench.export import export as write
 
-    if export and export.suffix.lower() not in FORMATS:
-        raise UsageError(f"{export}: the ending must be one of {', '.join(FORMATS)}")
+    if long and not export:
+        raise UsageError("--long is about the file: give --export leaderboard.csv too")
+    if export:
+        check_target(export)
     boards = boards_of(
-        store_folder(out_folder), dataset=dataset, protocol=protocol, where=where, by=by, everything=everything
-    )
+        store_folder(out_folder), dataset=dataset, protocol=protocol, where=where, by=by, everything=everything,
+        interval=interval,
+    )  # fmt: skip
     if as_json:
         typer.echo(wide(boards).to_json(orient="records", indent=1))
     else:
@@ -99,6 +103,7 @@ def boards_of(
     where: str = "",
     by: str = "",
     everything: bool = False,
+    interval: str = "percentile",
 ) -> list[Board]:
     """Return the boards of a store that are meant.
 
@@ -109,6 +114,8 @@ def boards_of(
     from uadbench.rows import group_values, read_cells
     from uadbench.store import Store
 
+    if interval not in ("percentile", "bca"):
+        raise UsageError(f"--interval {interval!r} must be percentile or bca")
     if where and "=" not in where:
         raise UsageError(f"--where {where!r} is not of the form group=value, such as lesion_kind=iso")
     cells, problems = read_cells(Store(root).folders())
@@ -136,7 +143,8 @@ def boards_of(
             f"no subject has {name}={value}.{suggest(value, known[name])} There: {', '.join(known[name])}."
         )
     conditions = [f"{by}={value}" for value in known[by]] if by else [where]
-    boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything)]
+    method: Any = interval
+    boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything, interval=method)]
     return [b for b in boards if not b.subset or any(r.values[b.rank_by.name].n for r in b.rows)] or boards
 
 
@@ -162,10 +170,12 @@ def list_runs(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    for row in rows:
-        typer.echo(f"{row['state']:<12} {row['changed']:<26} {row['run']}  {row['given']}".rstrip())
     if not rows:
         typer.echo(f"{store.root} holds no results yet")
+        return
+    width = max(len(row["run"]) for row in rows)
+    for row in [{"state": "state", "changed": "changed", "run": "run", "given": "parameters given"}, *rows]:
+        typer.echo(f"{row['state']:<12} {row['changed']:<26} {row['run']:<{width}}  {row['given']}".rstrip())
 
 
 def _given(folder: CellFolder) -> str:
@@ -189,7 +199,7 @@ def show_run(
     out_folder: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one cell: parameters and where they come from, numbers, seconds, versions."""
+    """Show one cell: what came out, then parameters and where they come from, numbers, seconds, versions."""
     from uadbench.store import Store
 
     folder = one_cell(Store(store_folder(out_folder)), run)
@@ -202,11 +212,44 @@ def show_run(
     if as_json:
         typer.echo(json.dumps(parts, indent=1))
         return
-    typer.echo(str(folder.path))
+    for line in _head(folder, parts):
+        typer.echo(line)
+    config = parts.get("config", {})
     for name, part in parts.items():
+        if config and name != "config":  # The configuration says these, and where they come from.
+            known = ("protocol",) if part.get("protocol") == config.get("protocol") else ()
+            again = {*known, *(("params", "dataset_params", "preparation") if name == "cell" else ())}
+            part = {key: value for key, value in part.items() if key not in again}
         typer.echo(f"\n{name}")
         for line in _lines(part):
             typer.echo("  " + line)
+
+
+def _head(folder: CellFolder, parts: dict[str, Any]) -> list[str]:
+    """Return what most readers want to know of a cell: whose it is, how it ended, its main numbers, its picture."""
+    from uadbench.export import short
+    from uadbench.metrics.table import METRICS
+
+    cell, status = parts["cell"], parts.get("status", {})
+    reason = f" ({status['reason']})" if status.get("reason") else ""
+    lines = [
+        str(folder.path),
+        f"  state: {folder.state}{reason}",
+        f"  method: {cell['method']}",
+        f"  dataset: {cell['dataset']}",
+        f"  seed: {cell['seed']}, fold {cell['fold']}",
+    ]
+    for place in folder.evaluations():
+        result = folder.result(place)
+        shown = [n for n in dict.fromkeys([result.protocol["rank_by"], "dice"]) if n in METRICS and n in result.metrics]
+        words = [
+            f"{METRICS[n].title} {short(v.value)} [{short(v.ci_low)}, {short(v.ci_high)}]"
+            for n, v in ((n, result.metrics[n]) for n in shown)
+        ]
+        lines.append(f"  {result.protocol['name']}: {', '.join(words) or 'no value'}")
+    if (folder.path / "sheet.png").is_file():
+        lines.append(f"  picture: {folder.path / 'sheet.png'}")
+    return lines
 
 
 def _lines(value: object, indent: int = 0) -> list[str]:
@@ -218,6 +261,9 @@ def _lines(value: object, indent: int = 0) -> list[str]:
     for key, inner in value.items():
         if isinstance(inner, dict) and set(inner) == {"value", "source"}:
             lines.append(f"{pad}{key} = {inner['value']}   ({inner['source']})")
+        elif isinstance(inner, dict) and {"value", "ci_low", "ci_high", "n"} <= set(inner):
+            interval = "" if inner["ci_low"] is None else f" [{inner['ci_low']}, {inner['ci_high']}]"
+            lines.append(f"{pad}{key} = {inner['value']}{interval}, n = {inner['n']}")
         elif isinstance(inner, dict):
             lines += [f"{pad}{key}", *_lines(inner, indent + 1)]
         else:
@@ -236,12 +282,15 @@ def remove_runs(
 
     store = Store(store_folder(out_folder))
     folders = [one_cell(store, word) for word in run]
-    for folder in folders:
-        typer.echo(str(folder.path))
-    if not yes and not typer.confirm(f"Remove {'this cell' if len(folders) == 1 else f'these {len(folders)} cells'}?"):
-        raise typer.Exit(1)
+    if not yes:
+        for folder in folders:
+            typer.echo(str(folder.path))
+        if not typer.confirm(f"Remove {'this cell' if len(folders) == 1 else f'these {len(folders)} cells'}?"):
+            typer.echo("nothing was removed")
+            raise typer.Exit(1)
     for folder in folders:
         folder.remove()
+        typer.echo(f"removed {folder.path}")
 
 
 def one_cell(store: Store, word: str) -> CellFolder:

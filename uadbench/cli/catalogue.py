@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uadbench.cli.console import TerminalReporter, say
-from uadbench.cli.run import Plugins
-from uadbench.errors import DataError, UsageError
+from uadbench.cli.run import Plugins, warn_without_cache
+from uadbench.config import check_names
+from uadbench.errors import DataError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from uadbench.checks import Check
-    from uadbench.registry import Kind
+    from uadbench.dataset import Dataset
+    from uadbench.registry import Kind, Registry
 
 methods = typer.Typer(no_args_is_help=True, help="Methods: list, show, check, new.")
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: list, show, check, prepare.")
@@ -134,10 +136,9 @@ def check(
     """Run the contract on a method with its quick test parameters: shapes, seeds, batches, save and load, network."""
     from uadbench.contract import method_checks
     from uadbench.params import assign, describe, resolve
-    from uadbench.registry import Registry
 
-    name, plugins = _name_or_file(name, plugin)
-    cls = Registry(plugins).method(name)
+    name, registry = _name_or_file("method", name, plugin)
+    cls = registry.method(name)
     given = assign(param or [], {name: [p.name for p in describe(cls)]})[name]
     method, _ = resolve(cls, [("tiny", cls.tiny), ("command line", given)], owner=name)
     if reason := method.unavailable():
@@ -158,11 +159,11 @@ def check_data(
     from uadbench.contract import dataset_checks
     from uadbench.plan import resolve_dataset
     from uadbench.protocol import Intensity
-    from uadbench.registry import Registry
 
-    name, plugins = _name_or_file(name, plugin)
+    name, registry = _name_or_file("dataset", name, plugin)
+    check_names("datasets", registry.entries("dataset"))
     texts = [*(data or []), *([f"root={root}"] if root else [])]
-    dataset, _ = resolve_dataset(Registry(plugins).dataset(name), name, texts)
+    dataset, _ = resolve_dataset(registry.dataset(name), name, texts)
     if every:
         split = dataset.split(0)
         with TerminalReporter().bar("subjects", len(list(split.items()))) as advance:
@@ -170,14 +171,28 @@ def check_data(
     _report(name, dataset_checks(dataset))
 
 
-def _name_or_file(name: str, plugin: list[str] | None) -> tuple[str, list[str]]:
-    """Return the name of a component and the plug-ins, for a name or the path of a file."""
+def _name_or_file(kind: Kind, name: str, plugin: list[str] | None) -> tuple[str, Registry]:
+    """Return the name of a component and where it is found, for a name or the path of a file.
+
+    Raises:
+        PluginError: if that file cannot be used.
+    """
+    from uadbench.registry import Registry
+
     path = Path(name)
-    if path.suffix == ".py" or path.is_dir():
-        if not path.exists():
-            raise UsageError(f"there is no file {path}")
-        return path.stem, [*(plugin or []), name]
-    return name, list(plugin or [])
+    if path.suffix != ".py" and not path.is_dir():
+        return name, Registry(plugin or ())
+    if not path.exists():
+        raise UsageError(f"there is no file {path}")
+    told: list[str] = []
+    registry = Registry([*(plugin or []), name], warn=told.append)
+    registry.entries("method")  # Which warns of all plug-ins, whatever their kind.
+    own = [text for text in told if str(path.resolve()) in text]
+    if own and path.stem not in registry.entries(kind):
+        raise PluginError(own[0])
+    for text in told:
+        say(f"warning: {text}")
+    return path.stem, registry
 
 
 def _report(name: str, checks: Iterable[Check]) -> None:
@@ -217,6 +232,7 @@ def prepare(
         Path | None, typer.Option("--out", "-o", help="What to write, for datasets that write something.")
     ] = None,
     data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     plugin: Plugins = None,
 ) -> None:
     """Make what a dataset needs before the first run: a manifest for nifti, the cached volumes of phantom."""
@@ -224,17 +240,22 @@ def prepare(
     from uadbench.plan import resolve_dataset
     from uadbench.registry import Registry
 
-    cls = Registry(plugin or ()).dataset(name)
+    registry = Registry(plugin or ())
+    check_names("datasets", registry.entries("dataset"))
+    cls = registry.dataset(name)
     if cls.preparation is not None:
         if out is None:
             raise UsageError(f"datasets prepare {name} writes a file: give --out PATH")
+        if out.exists() and not force:
+            raise UsageError(f"{out} is there already; give another --out, or --force to write over it")
         given = assign(data or [], {name: [p.name for p in describe(cls.preparation)]}, "dataset")[name]
         prepared, _ = resolve(cls.preparation, [("command line", given)], owner=f"datasets prepare {name}")
-        typer.echo(f"wrote {prepared(out)}")
+        _print_prepared(name, cls, prepared(out))
         return
     if out is not None:
         raise UsageError(f"datasets prepare {name} writes no file of its own; leave out --out")
     dataset, _ = resolve_dataset(cls, name, data or [])
+    warn_without_cache()
     split = dataset.split(0)
     subjects = [s for _, s in split.items()]
     with TerminalReporter().bar("subjects", len(subjects)) as advance:
@@ -242,6 +263,20 @@ def prepare(
             dataset.load(subject).check(f"{name}: {subject.key}")
             advance(1)
     say(f"{len(subjects)} subjects can be read")
+
+
+def _print_prepared(name: str, cls: type[Dataset], path: Path) -> None:
+    """Say what was written, who is used for what, and what to do next."""
+    from collections import Counter
+
+    from uadbench.params import create, describe
+
+    typer.echo(f"wrote {path}")
+    if "root" in {p.name for p in describe(cls)}:
+        counts = Counter(role for role, _ in create(cls, {"root": path}, owner=name).split(0).items())
+        typer.echo("subjects: " + ", ".join(f"{role} {n}" for role, n in counts.items()))
+        typer.echo(f"Next: uadbench datasets check {name} --root {path} --every-subject")
+        typer.echo(f"then: uadbench run --method mddpm --dataset {name} --root {path}")
 
 
 def _parameters(cls: type) -> list[dict[str, Any]]:

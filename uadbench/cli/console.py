@@ -162,8 +162,8 @@ def print_board(board: Board) -> None:
     for row in board.rows:
         if row.note:
             console.print(f"{row.method}: {row.note}", markup=False)
-    rule = f" Threshold: {board.threshold}." if board.threshold else ""
-    console.print(f"[ ] 95 % bootstrap over subjects.{rule} Oracle values peek and never rank.", markup=False)
+    rule = f"Threshold: {board.rule}, labels used: {board.labels_used}."
+    console.print(f"In brackets: 95 % bootstrap over subjects. {rule} Oracle values peek and never rank.", markup=False)
     for warning in board.warnings:
         console.print(f"warning: {warning}", markup=False)
     if board.note:

@@ -71,19 +71,22 @@ def _devices(problems: list[str]) -> dict[str, str]:
 
 def _disk(problems: list[str]) -> dict[str, str]:
     from uadbench.config import cache_folder
+    from uadbench.files import unwritable
 
     found = {}
     for name, folder in (("results", store_folder(None)), ("cache", cache_folder())):
         existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
         free = shutil.disk_usage(existing).free / 2**30
         found[name] = f"{folder}, {free:.0f} GiB free"
-        if not os.access(existing, os.W_OK):
+        if reason := unwritable(folder):
             problems.append(
-                f"{existing} cannot be written; choose another folder ({'--out' if name == 'results' else 'UADBENCH_CACHE'})"
+                f"{folder} cannot be used: {reason}; choose another folder ({'--out' if name == 'results' else 'UADBENCH_CACHE'})"
             )
         elif free < 2:
             problems.append(f"only {free:.1f} GiB are free for {name} in {existing}; free some space")
     data = os.environ.get("UADBENCH_DATA")
+    if data and not Path(data).is_dir():
+        problems.append(f"UADBENCH_DATA={data}: there is no such folder; correct it or unset it")
     found["data"] = (
         f"{data}{'' if Path(data).is_dir() else ' (does not exist)'}" if data else "UADBENCH_DATA is not set"
     )
@@ -94,7 +97,8 @@ def _plugins(given: list[str], problems: list[str]) -> dict[str, str]:
     from uadbench.errors import PluginError
     from uadbench.registry import Registry
 
-    registry = Registry(given, warn=problems.append)
+    left_out: list[str] = []
+    registry = Registry(given, warn=left_out.append)
     found = {}
     for kind in ("method", "dataset"):
         for entry in registry.entries(kind).values():
@@ -105,6 +109,9 @@ def _plugins(given: list[str], problems: list[str]) -> dict[str, str]:
                 entry.load()
             except PluginError as error:
                 problems.append(str(error))
+    if left_out:
+        found["left out"] = f"{len(left_out)}, see the problems below"
+        problems += left_out
     return found or {"none": "see: uadbench methods new"}
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uadbench.cli.console import TerminalReporter, out, print_board, say
-from uadbench.config import FILE, project_settings, setting
-from uadbench.errors import DataError, UsageError, suggest
+from uadbench.config import FILE, cache_folder, check_names, setting
+from uadbench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from uadbench.plan import Plan, Request
@@ -25,10 +25,6 @@ Plugins = Annotated[
     typer.Option("--plugin", help="File or folder with methods or datasets of your own; repeatable."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: runs.")]
-
-
-SETTINGS = ("out", "seed", "preset", "protocol", "device", "precision")
-"""What [run] in uadbench.toml may hold."""
 
 MANY = 6
 """Cells after which their folders are no longer listed one by one."""
@@ -81,6 +77,8 @@ def run(
     from uadbench.registry import Registry
 
     registry = Registry(plugin or ())
+    check_names("methods", registry.entries("method"))
+    check_names("datasets", registry.entries("dataset"))
     for request in requests:  # A typo is answered before anything heavy is imported.
         for name in request.methods:
             registry.entry("method", name)
@@ -93,6 +91,7 @@ def run(
     from uadbench.store import Store
 
     store = Store(store_folder(out_folder))
+    store.check_writable()
     plans, problems = [], []
     for request in requests:
         try:
@@ -102,11 +101,12 @@ def run(
                 raise
             problems.append(f"{request.dataset} cannot run: {error}")
     if dry_run:
-        _print_plans(plans, store, as_json)
+        if plans or as_json:
+            _print_plans(plans, store, as_json)
         for problem in problems:
             say(problem)
-        raise typer.Exit(DataError.exit_code if problems else 0)
-    store.check_writable()
+        raise typer.Exit(DataError.exit_code if problems else _would_fail(plans))
+    warn_without_cache()
     total, stop = Outcome(), Stop()
     for plan in plans:
         if stop():
@@ -118,6 +118,16 @@ def run(
     if as_json:
         typer.echo(json.dumps([_cell_json(*cell, plans[0].protocol.name) for cell in total.cells], indent=1))
     raise typer.Exit(total.exit_code)
+
+
+def warn_without_cache() -> None:
+    """Say once that nothing can be kept in the cache; no number depends on it."""
+    from uadbench.files import unwritable
+
+    if reason := unwritable(cache_folder()):
+        say(
+            f"warning: the cache {cache_folder()} is not used: {reason}; data are made again each time, set UADBENCH_CACHE to another folder"
+        )
 
 
 def share_data(requests: list[Request], registry: Registry) -> list[Request]:
@@ -145,21 +155,21 @@ def build_requests(
     Raises:
         UsageError: if no method is named, or something cannot be read.
     """
-    from uadbench.benchmark import defaults, load_suite
+    from uadbench.benchmark import defaults, load_suite, suites
     from uadbench.plan import Request
 
-    if unknown := project_settings().get("run", {}).keys() - SETTINGS:
-        word = min(unknown)
-        raise UsageError(
-            f"{FILE}: [run] has no setting {word!r}.{suggest(word, SETTINGS)} Known: {', '.join(SETTINGS)}."
-        )
     base = defaults()
     base["datasets"] = [base.pop("dataset")]
     if suite:
+        if suite.endswith(".toml") and not Path(suite).is_file():
+            raise UsageError(f"--suite {suite}: there is no such file; built-in suites: {', '.join(suites())}")
         base |= load_suite(suite).values
 
+    def find(name: str, given: Any) -> tuple[Any, str]:
+        return setting("run", name, given, env=f"UADBENCH_{name.upper()}", default=base.get(name))
+
     def choose(name: str, given: Any) -> Any:
-        return setting("run", name, given, env=f"UADBENCH_{name.upper()}", default=base.get(name))[0]
+        return find(name, given)[0]
 
     chosen = list(methods) or base.get("methods", [])
     if not chosen:
@@ -167,12 +177,15 @@ def build_requests(
     named = references if references is not None else base["references"]
     extra = [r for r in (_names([named]) if isinstance(named, str) else named) if r != "none"]
     chosen_preset = str(choose("preset", preset))
+    seed_text, source = find("seed", seed)
+    names = {"command line": "--seed", "environment": "UADBENCH_SEED", FILE: f"{FILE}: [run] seed"}
+    seeds = parse_seeds(str(seed_text), names.get(source, f"suite {suite}: seed"))
     return [
         Request(
             methods=list(dict.fromkeys(chosen)),
             dataset=name,
             references=extra,
-            seeds=parse_seeds(str(choose("seed", seed))),
+            seeds=seeds,
             fold=int(fold if fold is not None else base.get("fold", 0)),
             preset=chosen_preset,
             params=[*base.get("params", []), *params],
@@ -185,8 +198,8 @@ def build_requests(
     ]
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of "0", "0-2" or "0,5,7".
+def parse_seeds(text: str, source: str = "--seed") -> list[int]:
+    """Return the seeds of "0", "0-2" or "0,5,7"; `source` is where they were given, for messages.
 
     Raises:
         UsageError: for anything else.
@@ -197,9 +210,9 @@ def parse_seeds(text: str) -> list[int]:
             low, dash, high = part.strip().partition("-")
             seeds += range(int(low), int(high if dash else low) + 1)
     except ValueError:
-        raise UsageError(f"--seed {text!r} is not of the form 0, 0-2 or 0,5,7") from None
+        raise UsageError(f"{source} {text!r} is not of the form 0, 0-2 or 0,5,7") from None
     if not seeds:
-        raise UsageError(f"--seed {text!r} names no seed; write the smaller number first, such as 0-2")
+        raise UsageError(f"{source} {text!r} names no seed; write the smaller number first, such as 0-2")
     return list(dict.fromkeys(seeds))
 
 
@@ -248,6 +261,12 @@ def _print_plans(plans: Sequence[Plan], store: Store, as_json: bool) -> None:
     todo = sum(row["state"].startswith("to do") for row in rows)
     where = f", on {plans[0].device}" if plans else ""
     typer.echo(f"{todo} of {len(rows)} cells to do{where}, into {store.root}")
+
+
+def _would_fail(plans: Sequence[Plan]) -> bool:
+    """Return whether a run of these plans would end with the exit code 1, as far as that is known beforehand."""
+    asked = [cell for plan in plans for cell in plan.cells if not cell.reference]
+    return any(c.failure for plan in plans for c in plan.cells) or all(c.skip for c in asked)
 
 
 def _work(cell: Cell) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import FloatArray
 
 
+@lru_cache(maxsize=4)
 def resamples(n: int, draws: int, seed: int) -> NDArray[np.float64]:
-    """Return how often each of `n` subjects is in each bootstrap sample, (draws, n); every row sums to n."""
+    """Return how often each of `n` subjects is in each bootstrap sample, (draws, n), read-only; every row sums to n."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    counts.flags.writeable = False  # All metrics of a table share them.
+    return counts
 
 
 def mean_draws(values: FloatArray, draws: int, seed: int) -> NDArray[np.float64]:

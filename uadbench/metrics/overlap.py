@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadbench.arrays import BoolArray, FloatArray
+from uadbench.arrays import BoolArray
+from uadbench.metrics.regions import components
 
 
 @dataclass(frozen=True)
@@ -118,29 +119,14 @@ def dice(found: BoolArray, lesion: BoolArray) -> float:
     return float(2.0 * np.count_nonzero(found & lesion) / (np.count_nonzero(found) + np.count_nonzero(lesion)))
 
 
-def false_positive_ml(score: FloatArray, threshold: float, voxel_ml: float) -> float:
-    """Return the volume in millilitres whose score is above the threshold, in a scan without lesions.
-
-    NaN where the size of a voxel is not known.
-    """
-    return float(np.count_nonzero(score > threshold) * voxel_ml)
+def false_positive_ml(found: BoolArray, voxel_ml: float) -> float:
+    """Return the volume in millilitres of what was found in a scan without lesions; NaN without the size of a voxel."""
+    return float(np.count_nonzero(found) * voxel_ml)
 
 
-def false_positive_rate(score: FloatArray, threshold: float) -> float:
-    """Return the share of voxels whose score is above the threshold, in a scan without lesions; NaN without voxels."""
-    return float(np.mean(score > threshold)) if score.size else float("nan")
-
-
-def component_sizes(mask: BoolArray) -> NDArray[np.int64]:
-    """Return the number of voxels of each connected component of a mask (D, H, W), (components,).
-
-    Voxels that share a face, an edge or a corner are connected: 26 neighbours, and 8 in a volume with one slice.
-    """
-    import cc3d
-
-    # Not as bool: cc3d 4.1 then reserves too few labels for single voxels on a fine grid in thin arrays, and raises.
-    labels = cc3d.connected_components(np.ascontiguousarray(mask).view(np.uint8), connectivity=26)
-    return np.bincount(labels.ravel())[1:].astype(np.int64)
+def false_positive_rate(found: BoolArray) -> float:
+    """Return the share of voxels that were found in a scan without lesions; NaN without voxels."""
+    return float(np.mean(found)) if found.size else float("nan")
 
 
 def false_components(found: BoolArray, sizes: NDArray[np.int64] | None = None, min_voxels: int = 1) -> int:
@@ -148,14 +134,14 @@ def false_components(found: BoolArray, sizes: NDArray[np.int64] | None = None, m
 
     Args:
         found: bool (D, H, W).
-        sizes: voxels of each component of `found`, if they are already counted; see `component_sizes`.
+        sizes: voxels of each component of `found`, if they are already counted.
         min_voxels: smaller components are not counted; 1 counts all.
 
     Raises:
         ValueError: if `min_voxels` is below 1.
     """
     _at_least_one(min_voxels)
-    sizes = component_sizes(found) if sizes is None else sizes
+    sizes = components(found).sizes if sizes is None else sizes
     return int(np.count_nonzero(sizes >= min_voxels))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import numpy as np
-
 from uadbench.errors import unknown_name
 from uadbench.metrics import Case, Metric, Over
 from uadbench.metrics import overlap as flat
@@ -31,17 +29,21 @@ def _by_threshold(case: Case, policy: str) -> float:
     return flat.dice(case.found_at(case.thresholds[policy]), case.lesion)
 
 
-def _false_ml(case: Case) -> float:
-    return float(np.count_nonzero(case.found) * case.voxel_ml)
-
-
-def _false_rate(case: Case) -> float:
-    return float(np.mean(case.found)) if case.found.size else float("nan")
-
-
 def _flagged_slices(case: Case) -> float:
     assert case.where is not None
     return flat.flagged_slice_share(case.found_volume, case.where)
+
+
+def _realised(case: Case) -> float:
+    rule = None if case.protocol is None else case.protocol.threshold
+    if rule is None or rule.policy not in ("healthy_fpr", "healthy_subject_max", "conformal"):
+        return float("nan")
+    found = (
+        flat.false_positive_rate(case.found)
+        if rule.policy == "healthy_fpr"
+        else float(flat.flagged_subject(case.found))
+    )
+    return flat.realised_to_nominal(found, rule.rate)
 
 
 def _by_size(case: Case, place: int) -> float:
@@ -137,13 +139,16 @@ BOUNDARY = (
 """Metrics of boundaries and volumes. Undefined where one mask is empty; such subjects are counted as excluded."""
 
 HEALTHY_SCANS = (
-    _healthy("healthy_fp_ml", "healthy FP ml", _false_ml, "millilitres found"),
-    _healthy("healthy_fpr", "healthy FPR", _false_rate,
+    _healthy("healthy_fp_ml", "healthy FP ml", lambda c: flat.false_positive_ml(c.found, c.voxel_ml), "millilitres found"),
+    _healthy("healthy_fpr", "healthy FPR", lambda c: flat.false_positive_rate(c.found),
              "share of voxels found; compare it with what the threshold promises"),
+    _healthy("healthy_realised", "realised / promised", _realised,
+             "rate of false positives over the one that the threshold promises, 1 if it is kept,"),
     _healthy("healthy_components", "healthy FP components", lambda c: float(flat.false_components(c.found_volume)),
              "components found"),
     _healthy("healthy_slices", "healthy slices flagged", _flagged_slices, "share of slices with anything found"),
-    _healthy("healthy_flagged", "healthy flagged", lambda c: float(c.found.any()), "1 if anything was found"),
+    _healthy("healthy_flagged", "healthy flagged", lambda c: float(flat.flagged_subject(c.found)),
+             "1 if anything was found"),
 )  # fmt: skip
 """What is found where there is nothing to be found."""
 

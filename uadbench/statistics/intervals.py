@@ -115,6 +115,16 @@ def acceleration(jackknife: FloatArray) -> float:
     return float((distance**3).sum() / (6.0 * (distance**2).sum() ** 1.5))
 
 
+def limits(
+    draws: FloatArray, without: FloatArray, value: float, level: float, method: IntervalMethod
+) -> tuple[float, float]:
+    """Return the interval of a value from its bootstrap draws (draws,) and the values without each person (n,).
+
+    (NaN, NaN) without draws, or where BCa has no answer.
+    """
+    return bca(draws, without, value, level) if method == "bca" else interval(draws, level)
+
+
 def bca(draws: FloatArray, jackknife: FloatArray, estimate: float, level: float = 0.95) -> tuple[float, float]:
     """Return the BCa interval of any statistic.
 

@@ -1,0 +1,43 @@
+"""Scores that are read several times: in memory while they are few, then in a temporary file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from uadbench.arrays import BoolArray, FloatArray
+
+MEMORY = 64 * 2**20
+"""Bytes that are kept in memory."""
+
+
+class Spool:
+    """Scores and lesions of many subjects, in the order they were added; call it to read them from the beginning."""
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        """Keep at most `memory` bytes in memory."""
+        self._file = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115, closed by `close`
+        self._sizes: list[int] = []
+
+    def add(self, score: FloatArray, lesion: BoolArray) -> None:
+        """Add a subject: scores (N,), kept as float32, and lesion bool (N,)."""
+        self._file.seek(0, 2)
+        self._file.write(np.ascontiguousarray(score, np.float32).tobytes())
+        self._file.write(np.packbits(lesion).tobytes())
+        self._sizes.append(len(score))
+
+    def __call__(self) -> Iterator[tuple[FloatArray, BoolArray]]:
+        """Yield scores and lesions of every subject."""
+        place = 0
+        for size in self._sizes:
+            self._file.seek(place)
+            score = np.frombuffer(self._file.read(4 * size), np.float32)
+            lesion = np.unpackbits(np.frombuffer(self._file.read(-(-size // 8)), np.uint8), count=size).astype(bool)
+            place = self._file.tell()
+            yield score, lesion
+
+    def close(self) -> None:
+        """Give the memory or the file back."""
+        self._file.close()
