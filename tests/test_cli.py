@@ -99,9 +99,8 @@ def test_status_and_runs_show_what_there_is(runs: Path) -> None:
     head = text.partition("\n\n")[0].splitlines()
     assert head[1:5] == ["  state: done", "  method: mean_distance", "  dataset: blobs", "  seed: 0, fold 0"]
     value = shown["evaluations/brain-v1"]["metrics"]["auprc"]
-    assert head[5].startswith(
-        f"  brain-v1: AUPRC {value['value']:.3f} [{value['ci_low']:.3f}, {value['ci_high']:.3f}], Dice 0."
-    )
+    numbers = f"{value['value']:.3f} [{value['ci_low']:.3f}, {value['ci_high']:.3f}]"
+    assert head[5].startswith(f"  brain-v1: AUPRC {numbers}, Dice 0.")
     assert head[6].endswith("sheet.png")
     assert text.count("factor = 1.0") == 1
     assert "factor = 1.0   (default)" in text

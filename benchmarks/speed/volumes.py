@@ -6,10 +6,11 @@ nothing but the evaluation can hold on to them.
 
 from __future__ import annotations
 
+import uadbench.benchmarks.speed._turns as turns  # isort: skip  # sets the number of threads, so it comes before numpy
+
 import argparse
 import sys
 import time
-import tracemalloc
 import zlib
 from dataclasses import dataclass
 
@@ -17,12 +18,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from uadbench.arrays import FloatArray
-from uadbench.benchmarks.speed import _turns  # Sets the number of threads, before numpy is imported.
 from uadbench.dataset import Split, Subject, Volume
 from uadbench.evaluation import evaluate
 from uadbench.protocol import get_protocol
-
-assert _turns
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,7 @@ def one(shape: tuple[int, int, int], count: int) -> tuple[float, float]:
     began = time.process_time()
     run()
     seconds = time.process_time() - began
-    tracemalloc.start()
-    run()
-    peak = tracemalloc.get_traced_memory()[1] / 1e6
-    tracemalloc.stop()
-    return seconds, peak
+    return seconds, turns.extra_peak_mb(run)
 
 
 def main() -> int:

@@ -217,8 +217,8 @@ def show_run(
     config = parts.get("config", {})
     for name, part in parts.items():
         if config and name != "config":  # The configuration says these, and where they come from.
-            known = ("protocol",) if part.get("protocol") == config.get("protocol") else ()
-            again = {*known, *(("params", "dataset_params", "preparation") if name == "cell" else ())}
+            again = ["params", "dataset_params", "preparation"] if name == "cell" else []
+            again += ["protocol"] if part.get("protocol") == config.get("protocol") else []
             part = {key: value for key, value in part.items() if key not in again}
         typer.echo(f"\n{name}")
         for line in _lines(part):

@@ -79,9 +79,8 @@ def _disk(problems: list[str]) -> dict[str, str]:
         free = shutil.disk_usage(existing).free / 2**30
         found[name] = f"{folder}, {free:.0f} GiB free"
         if reason := unwritable(folder):
-            problems.append(
-                f"{folder} cannot be used: {reason}; choose another folder ({'--out' if name == 'results' else 'UADBENCH_CACHE'})"
-            )
+            option = "--out" if name == "results" else "UADBENCH_CACHE"
+            problems.append(f"{folder} cannot be used: {reason}; choose another folder ({option})")
         elif free < 2:
             problems.append(f"only {free:.1f} GiB are free for {name} in {existing}; free some space")
     data = os.environ.get("UADBENCH_DATA")

@@ -125,9 +125,7 @@ def warn_without_cache() -> None:
     from uadbench.files import unwritable
 
     if reason := unwritable(cache_folder()):
-        say(
-            f"warning: the cache {cache_folder()} is not used: {reason}; data are made again each time, set UADBENCH_CACHE to another folder"
-        )
+        say(f"warning: the cache {cache_folder()} is not used: {reason}; set UADBENCH_CACHE to another folder")
 
 
 def share_data(requests: list[Request], registry: Registry) -> list[Request]:
