@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "result", "params"}
+NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "protocols", "result", "params"}
 VERBS = {
     "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
     "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
-    "store", "provenance",
+    "store", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",

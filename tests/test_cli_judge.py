@@ -41,14 +41,14 @@ def test_finished_cells_are_evaluated_under_other_protocols(runs: Path) -> None:
     assert done.stderr.count("is up to date") == 8
     assert done.stderr.count("    evaluated") == 16
     assert "image-v1, ranked by subject AUROC" in done.stdout
-    assert "Threshold: conformal(0.1), labels used: none" in done.stdout
+    assert "Threshold: conformal(0.2), labels used: none" in done.stdout
     assert "it is infinite, and nothing is ever found" in done.stdout
     assert "Threshold: val_bisection, labels used: val" in done.stdout
     again = uadbench("evaluate", "--protocol", "brain-v1,image-v1,mddpm-paper", cwd=runs)
     assert again.stderr.count("is up to date") == 24
     board = uadbench("leaderboard", "--json", cwd=runs)
     rows = json.loads(board.stdout)
-    assert {r["protocol"] for r in rows} == {"brain-v1", "image-v1", "mddpm-paper"}
+    assert {r["protocol"] for r in rows} == {"brain-v1", "image-v1", "mddpm-paper (prepared as brain-v1)"}
     assert len(rows) == 12
 
 
@@ -94,13 +94,25 @@ def test_damage_is_said_and_the_others_go_on(runs: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_what_could_not_be_evaluated_is_not_in_the_tables(runs: Path) -> None:
+    zscore, *_ = broken = [f for f in Store(runs / "runs").folders() if f.cell().method == "voxel_zscore"]
+    for folder in broken:
+        shutil.rmtree(folder.path / "maps")
+    done = uadbench("evaluate", "--force", cwd=runs)
+    assert done.returncode == 1
+    assert "warning: 2 result(s) under brain-v1 could not be evaluated and are left out" in done.stderr
+    assert "mean_distance" in done.stdout
+    assert "voxel_zscore" not in done.stdout
+    assert (zscore.path / zscore.evaluation("brain-v1") / "metrics.json").is_file()
+
+
 def test_data_that_changed_are_not_evaluated(runs: Path, tmp_path: Path) -> None:
     text = (Path(__file__).parent / "plugins" / "blobs.py").read_text()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "blobs.py").write_text(text + "\nCHANGED = True\n")
     done = uadbench("evaluate", "--force", cwd=runs, UADBENCH_PLUGINS=str(tmp_path / "other"))
     assert done.returncode == 1
-    assert "the data, their split or their adapter are not those of the run" in done.stderr
+    assert "the data or their split are not those of the run" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -110,6 +122,7 @@ def test_data_that_changed_are_not_evaluated(runs: Path, tmp_path: Path) -> None
         (("--threshold", "healthy_fp:0.1"), "Did you mean 'healthy_fpr'"),
         (("--threshold", "conformal:a"), "'a' is no number"),
         (("--without", "erode"), "brain-v1 has no step 'erode'; its steps: median"),
+        (("--hit", "iuo"), "Did you mean 'iou'"),
         (("nothing",), "no cell is called 'nothing'"),
     ],
 )
@@ -202,6 +215,47 @@ def test_metrics_of_all_subjects_have_an_interval_and_no_test(runs: Path) -> Non
     (pair,) = answer["pairs"]
     assert pair["ci_low"] <= pair["difference"] <= pair["ci_high"]
     assert pair["p_permutation"] is None
+    assert pair["wins"] is None
+    text = uadbench("compare", "mean_distance", "random", "--metric", "auprc_pooled", cwd=runs).stdout
+    assert "95 % percentile interval of bootstrap draws" in text
+    assert "BCa" not in text
+    assert "0 / 0 / 0" not in text
+
+
+def test_medians_are_compared_by_paired_draws(runs: Path) -> None:
+    words = ("compare", "mean_distance", "random", "--metric", "auprc_median", "--json")
+    (pair,) = json.loads(uadbench(*words, cwd=runs).stdout)["pairs"]
+    rows = {r["method"]: r for r in json.loads(uadbench("leaderboard", "--json", cwd=runs).stdout)}
+    difference = rows["mean_distance"]["auprc_median"] - rows["random"]["auprc_median"]
+    assert pair["difference"] == pytest.approx(difference, abs=1e-6)
+    assert pair["ci_low"] <= pair["difference"] <= pair["ci_high"]
+    assert (pair["n"], pair["wins"], pair["p_wilcoxon"]) == (4, None, None)
+    (part,) = json.loads(uadbench(*words, "--where", "lesion_kind=bright", cwd=runs).stdout)["pairs"]
+    assert (part["n"], part["ci_low"]) == (2, None)  # Two subjects have no interval.
+
+
+def test_rows_that_never_rank_are_left_out_unless_named(runs: Path) -> None:
+    for folder in Store(runs / "runs").folders():
+        if folder.cell().method == "mean_distance":
+            folder.write_json("provenance.json", {**folder.read_json("provenance.json"), "unranked": "random weights"})
+    done = uadbench("compare", "--all", "--json", cwd=runs)
+    answer = json.loads(done.stdout)
+    assert answer["never_ranked"] == {"mean_distance": "random weights"}
+    assert "mean_distance" not in {r["method"] for r in answer["ranks"]}
+    assert len(answer["pairs"]) == 3
+    text = uadbench("compare", cwd=runs).stdout
+    assert "warning: mean_distance never ranks and is left out: random weights" in text
+    named = uadbench("compare", "mean_distance", "random", cwd=runs)
+    assert named.returncode == 0
+    assert "warning: mean_distance never ranks: random weights" in named.stdout
+
+
+def test_one_of_several_tables_is_chosen_by_its_title(runs: Path) -> None:
+    assert uadbench("evaluate", "--without", "median", cwd=runs).returncode == 0
+    assert "--board and a title" in uadbench("compare", cwd=runs).stderr
+    for words, title in (("blobs, brain-v1", "blobs, brain-v1"), ("without", "blobs, brain-v1 (without median)")):
+        assert json.loads(uadbench("compare", "--board", words, "--json", cwd=runs).stdout)["board"] == title
+    assert "no table has 'erode' in its title" in uadbench("compare", "--board", "erode", cwd=runs).stderr
 
 
 @pytest.mark.parametrize(
@@ -211,6 +265,10 @@ def test_metrics_of_all_subjects_have_an_interval_and_no_test(runs: Path) -> Non
         (("random",), "two are needed"),
         (("--metric", "auprcs"), "Did you mean 'auprc'"),
         (("--metric", "dice_val_best"), "brain-v1 has no dice_val_best"),
+        (("--metric", "auprc_pooled", "--where", "lesion_kind=dark"), "so there is none of lesion_kind=dark"),
+        (("--metric", "oracle_dice_subject"), "oracle_dice_subject peeks at the test labels"),
+        (("--metric", "oracle_dice", "--all"), "oracle_dice peeks at the test labels"),
+        (("--metric", "auprc_median", "--all"), "--all cannot rank by it"),
         (("--figure", "x.png"), "give --all as well"),
         (("--export", "x.txt"), "the ending must be .csv"),
     ],

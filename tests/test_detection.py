@@ -19,7 +19,6 @@ from uadbench.metrics.detection import (
     detection_draws,
     fpr_at_tpr,
     reduce_map,
-    slice_scores,
     tpr_at_fpr,
 )
 from uadbench.metrics.ranking import rank_curve
@@ -264,19 +263,3 @@ def test_maps_without_voxels_are_nan_and_bad_values_are_refused(how: str) -> Non
     for bad in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match="NaN or infinite"):
             reduce_map(np.array([0.0, bad, 1.0]), how)
-
-
-@pytest.mark.parametrize("how", REDUCTIONS)
-def test_slices_are_scored_inside_the_foreground(how: str) -> None:
-    rng = np.random.default_rng(0)
-    anomaly_map = rng.standard_normal((5, 9, 8)).astype(np.float32)
-    where = rng.random(anomaly_map.shape) < 0.6
-    where[3] = False
-    anomaly_map[~where] = np.nan
-    scores = slice_scores(anomaly_map, where, how)
-    assert scores.shape == (5,)
-    assert np.isnan(scores[3])
-    for index in (0, 1, 2, 4):
-        assert scores[index] == reduce_map(anomaly_map[index][where[index]], how)
-    with pytest.raises(ValueError, match="of one shape"):
-        slice_scores(anomaly_map[0], where[0], how)

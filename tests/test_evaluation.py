@@ -14,9 +14,11 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, ro
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Split, Subject, Volume
 from uadbench.errors import DegenerateScores, Incompatible, StoreError, UADBenchError, UsageError
-from uadbench.evaluation import Evaluation, _check, evaluate, evaluation_code, is_current
+from uadbench.evaluation import _check, evaluate
 from uadbench.metrics.table import METRICS
-from uadbench.protocol import PROTOCOLS, Grid, Preparation, Protocol, Step, Threshold, get_protocol, variant
+from uadbench.protocol import Grid, Preparation, Protocol, Step, Threshold, variant
+from uadbench.protocols import PROTOCOLS, get_protocol
+from uadbench.results import Evaluation, evaluation_code, is_current
 from uadbench.store import CellFolder
 
 GRID = (6, 16, 18)
@@ -446,3 +448,99 @@ def test_the_jackknife_leaves_out_one_person_at_a_time(both: tuple[Evaluation, d
         assert draws["dice_pooled/without"][i] == pytest.approx(f1_score(lesion, score > threshold), abs=1e-6)
         assert draws["auprc_pooled/without"][i] == pytest.approx(average_precision_score(lesion, score), abs=2e-3)
     assert len(draws["subject_auroc/without"]) == 8
+
+
+def test_slices_are_counted_once_and_healthy_ones_need_no_mask() -> None:
+    """Healthy slices of a patient are in the whole scan already; healthy scans mostly come without a mask file."""
+    maps = Maps()
+    some = replace(ALL, metrics=("slice_auroc", "slice_ap"), other_thresholds=())
+    before = maps.run(some).result.metrics
+    for subject in maps.split.test_healthy:
+        maps.volumes[subject.key] = replace(maps.volumes[subject.key], lesion=None)
+    assert maps.run(some).result.metrics == before
+    patient = maps.split.test_lesion[0]
+    twin = replace(patient, scan="healthy")
+    maps.volumes[twin.key] = replace(maps.volumes[patient.key], subject=twin.key, lesion=None)
+    maps.maps[twin.key] = maps.maps[patient.key]
+    maps.split = replace(maps.split, test_healthy=(*maps.split.test_healthy, twin))
+    assert maps.run(some).result.metrics == before
+
+
+def test_without_healthy_subjects_nothing_is_told_apart() -> None:
+    maps = Maps()
+    maps.split = replace(maps.split, test_healthy=())
+    result = maps.run(replace(ALL, other_thresholds=())).result
+    for name in ("subject_auroc", "subject_ap", "subject_tpr_fpr05", "healthy_fpr", "aupimo"):
+        assert np.isnan(result.metrics[name].value), name
+    assert np.isfinite(result.metrics["slice_auroc"].value)
+
+
+def test_what_a_grid_crops_is_counted_as_not_seen() -> None:
+    maps = Maps()
+    cropped = replace(ALL, metrics=("auprc",), grid=Grid(MM, (3, 16, 18)), other_thresholds=(), region="box")
+    found = maps.run(cropped).result.lesion_outside
+    total = seen = 0
+    for subject in maps.split.test_lesion:
+        lesion = maps.volumes[subject.key].lesion
+        assert lesion is not None
+        total += lesion.sum()
+        seen += lesion[1:4].sum()
+    assert found == pytest.approx(1 - seen / total, abs=0.02)
+    assert found > 0.1
+
+
+def test_constant_and_broken_maps_fail_in_every_region() -> None:
+    for region in ("foreground", "box"):
+        maps = Maps()
+        for subject in maps.split.test_lesion + maps.split.test_healthy:
+            maps.maps[subject.key] = np.where(maps.volumes[subject.key].foreground, 0.5, 0.0).astype(np.float32)
+        with pytest.raises(DegenerateScores, match="constant map"):
+            maps.run(replace(ALL, region=region, metrics=("auroc",)))  # type: ignore[arg-type]
+    for role in ("val", "test_lesion", "test_healthy"):
+        maps = Maps()
+        maps.maps[getattr(maps.split, role)[0].key][2, 8, 9] = np.nan
+        with pytest.raises(DegenerateScores, match="1 of 1728 scores of .* are NaN or infinite"):
+            maps.run(replace(ALL, metrics=("auroc",)))
+
+
+def test_what_is_to_be_ignored_counts_for_no_threshold() -> None:
+    maps = Maps()
+    plain = maps.run(replace(ALL, metrics=("dice",), other_thresholds=())).result
+    for subject in maps.split.val:
+        ignore = np.zeros(GRID, bool)
+        ignore[:2] = True
+        maps.volumes[subject.key] = replace(maps.volumes[subject.key], ignore=ignore)
+        maps.maps[subject.key][:2] += 5.0
+    result = maps.run(replace(ALL, metrics=("dice",), other_thresholds=())).result
+    assert result.threshold == pytest.approx(plain.threshold, abs=0.05)
+
+
+def test_rates_that_nothing_can_promise_are_refused() -> None:
+    for text in ("healthy_fpr:1.5", "conformal:0", "fixed:nan", "healthy_subject_max:-0.1"):
+        with pytest.raises(UsageError, match="the rate .* must be"):
+            Threshold.parse(text)
+    assert Threshold.parse("fixed:-3").rate == -3
+    assert variant(get_protocol("mddpm-paper"), threshold=Threshold.parse("val_bisection")).name == "mddpm-paper"
+
+
+def test_a_threshold_that_cannot_be_chosen_is_a_reason() -> None:
+    maps = Maps()
+    for subject in maps.split.val_lesion:
+        maps.volumes[subject.key] = replace(maps.volumes[subject.key], lesion=np.zeros(GRID, bool))
+    with pytest.raises(Incompatible, match="val_best_dice cannot be chosen: no voxel of these subjects is a lesion"):
+        maps.run(ALL)
+
+
+def test_hit_criterion_and_reduction_can_be_chosen() -> None:
+    base = replace(get_protocol("brain-v1"), draws=20)
+    other = variant(base, hit="iou", reduction="max")
+    assert other.name == "brain-v1 (hit by iou, scored by max)"
+    maps = Maps()
+    a, b = maps.run(base).result.metrics, maps.run(other).result.metrics
+    assert a["lesion_recall"].value > b["lesion_recall"].value
+    assert a["subject_auroc"].value != b["subject_auroc"].value
+    assert a["auprc"] == b["auprc"]
+    with pytest.raises(UsageError, match="Did you mean 'centroid'"):
+        variant(base, hit="centroids")
+    with pytest.raises(UsageError, match="no reduction is called 'p50'"):
+        variant(base, reduction="p50")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,7 +21,8 @@ from uadbench.registry import Registry
 from uadbench.reporter import silent
 from uadbench.rows import group_values, read_cells
 from uadbench.runner import run_plan
-from uadbench.store import Store
+from uadbench.statistics.intervals import IntervalMethod
+from uadbench.store import CellFolder, Store
 
 BRAIN = Path("evaluations/brain-v1")
 
@@ -234,6 +236,137 @@ def test_other_protocols_and_other_data_are_never_averaged_in(made: Path, tmp_pa
     assert len(boards) == 4
     assert sum(len(b.rows) for b in boards) == 5 + 1 + 1 + 1
     assert len(wide(boards)["data_id"].unique()) == 4
+
+
+def edit(folder: CellFolder, protocol: dict[str, object] | None = None, **changes: object) -> None:
+    """Change the stored result, or what its protocol says."""
+    name = str(BRAIN / "metrics.json")
+    data = folder.read_json(name)
+    data["protocol"] |= protocol or {}
+    folder.write_json(name, data | changes)
+
+
+def of_method(root: Path, name: str) -> list[CellFolder]:
+    return [f for f in Store(root).folders() if f.cell().method == name]
+
+
+def test_results_of_an_older_protocol_are_left_out_with_a_word(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    assert not any("evaluate" in w for w in board_of(made).warnings)
+    for folder in of_method(tmp_path / "copy", "random"):
+        edit(folder, protocol={"few": 3})
+        os.utime(
+            folder.path / BRAIN / "metrics.json", (4e9, 4e9)
+        )  # The present protocol wins, whatever the clock says.
+    board = board_of(tmp_path / "copy")
+    assert "random" not in {r.name for r in board.rows}
+    assert len(board.rows) == 4
+    wanted = "2 result(s) were evaluated under an older brain-v1 and are left out; give: uadbench evaluate"
+    assert wanted in board.warnings
+    both = make_boards(read_cells(Store(tmp_path / "copy").folders())[0], every_variant=True)
+    assert sorted(len(b.rows) for b in both) == [1, 4]
+    assert len({b.title for b in both}) == 2
+    assert not any("left out" in w for b in both for w in b.warnings)
+
+
+def test_of_two_older_protocols_the_latest_evaluation_is_shown(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for folder in Store(tmp_path / "copy").folders():
+        newer = folder.cell().method == "random"
+        edit(folder, protocol={"few": 3 if newer else 4})
+        os.utime(folder.path / BRAIN / "metrics.json", (2e9 + newer, 2e9 + newer))
+    board = board_of(tmp_path / "copy")
+    assert [r.name for r in board.rows] == ["random"]
+    assert any(w.startswith("7 result(s) were evaluated under an older brain-v1") for w in board.warnings)
+    assert any(w.startswith("all results were evaluated under an older brain-v1") for w in board.warnings)
+
+
+def test_what_failed_stays_in_the_table_when_the_protocol_changed(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for folder in of_method(tmp_path / "copy", "random"):
+        config = folder.read_json("config.json")
+        folder.write_json("config.json", {**config, "protocol": {**config["protocol"], "few": 3}})
+        folder.set_status("failed", reason="no memory")
+    board = board_of(tmp_path / "copy")
+    assert next(r.note for r in board.rows if r.name == "random") == "failed: no memory"
+    assert not any("older" in w for w in board.warnings)
+
+
+def test_older_evaluation_code_is_told(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    folders = Store(tmp_path / "copy").folders()
+    edit(folders[0], code="0")
+    assert (
+        "not all results were evaluated by the same code; give: uadbench evaluate"
+        in board_of(tmp_path / "copy").warnings
+    )
+    for folder in folders:
+        edit(folder, code="0")
+    assert "all results were evaluated by older code; give: uadbench evaluate" in board_of(tmp_path / "copy").warnings
+
+
+def test_boards_of_other_preparations_have_other_titles(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for number, name in enumerate(("mddpm-paper", "image-v1", "image-v1")):
+        other = tmp_path / "copy" / "blobs" / "random" / f"seed0-fold0-0000000{number}"
+        shutil.copytree(of_method(made, "random")[0].path, other)
+        folder = CellFolder(other)
+        folder.write_json("cell.json", {**folder.read_json("cell.json"), "preparation": {"other": number}})
+        config = folder.read_json("config.json")
+        folder.write_json("config.json", {**config, "protocol": {**config["protocol"], "name": name}})
+    titles = [b.title for b in make_boards(read_cells(Store(tmp_path / "copy").folders())[0])]
+    assert len(set(titles)) == 4
+    assert {"blobs (prepared as brain-v1), brain-v1", "blobs (prepared as mddpm-paper), brain-v1"} < set(titles)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_folds_with_other_people_have_no_interval_of_pooled_metrics(
+    made: Path, tmp_path: Path, method: IntervalMethod
+) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for folder in of_method(tmp_path / "copy", "random"):
+        twin = folder.path.with_name(folder.path.name.replace("fold0", "fold1"))
+        shutil.copytree(folder.path, twin)
+        other = CellFolder(twin)
+        other.write_json("cell.json", {**other.read_json("cell.json"), "fold": 1})
+        table = pd.read_csv(twin / BRAIN / "subjects.csv")
+        table["person"] = "other " + table["person"]
+        table.to_csv(twin / BRAIN / "subjects.csv", index=False)
+        arrays = other.read_arrays(str(BRAIN / "bootstrap.npz"))
+        cut = {k: v[1:] if k.endswith("/without") else v for k, v in arrays.items()}
+        other.write_arrays(str(BRAIN / "bootstrap.npz"), cut)
+    (board,) = make_boards(read_cells(Store(tmp_path / "copy").folders())[0], interval=method)
+    row = next(r for r in board.rows if r.name == "random")
+    alone = next(r for r in board_of(made).rows if r.name == "random")
+    pooled = row.values["auprc_pooled"]
+    assert pooled.value == pytest.approx(alone.values["auprc_pooled"].value)
+    assert (pooled.n, alone.values["auprc_pooled"].n) == (8, 4)
+    assert np.isnan([pooled.ci_low, pooled.ci_high]).all()
+    assert row.values["auprc"].n == 8
+    assert np.isfinite(row.values["auprc"].ci_low)
+
+
+def test_draws_that_are_damaged_leave_out_their_cell_alone(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    draws = of_method(tmp_path / "copy", "random")[0].path / BRAIN / "bootstrap.npz"
+    draws.write_bytes(draws.read_bytes()[:100])
+    cells, problems = read_cells(Store(tmp_path / "copy").folders())
+    assert problems == [f"{draws} is missing or damaged; give: uadbench evaluate --force"]
+    (board,) = make_boards(cells)
+    assert next(r.note for r in board.rows if r.name == "random") == "1 of 2 seeds or folds missing"
+
+
+def test_budgets_that_differ_stand_beside_their_rows(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "copy")
+    for name, steps in (("random", 10), ("mean_distance", 2000)):
+        for folder in of_method(tmp_path / "copy", name):
+            facts = folder.read_json("provenance.json")
+            fit = {**facts["fit"], "steps": steps, "images_seen": 8 * steps}
+            folder.write_json("provenance.json", {**facts, "fit": fit})
+    board = board_of(tmp_path / "copy")
+    assert "the training budgets differ: 10 steps, 80 images; 2,000 steps, 16,000 images" in board.warnings
+    notes = {r.name: r.note for r in board.rows if r.rank}
+    assert notes == {"random": "10 steps, 80 images", "mean_distance": "2,000 steps, 16,000 images", "intensity": ""}
 
 
 def test_ties_share_a_rank(made: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from uadbench.multiverse_scores import Source, score_methods, thresholds_of, wor
 from uadbench.multiverse_views import halved, halved_map, without
 from uadbench.plan import fingerprint_of
 from uadbench.postprocess import clean, postprocess
-from uadbench.protocol import Protocol, Step, get_protocol
+from uadbench.protocol import Protocol, Step
+from uadbench.protocols import get_protocol
 from uadbench.registry import Registry
 from uadbench.result import Cell
 from uadbench.store import CellFolder
@@ -303,8 +304,8 @@ def test_the_default_grid_counts_every_pipeline_once() -> None:
         ({"resolution": ["halve"]}, UnknownName, "Did you mean 'half'"),
         ({"threshold": ["healthy_fp:0.1"]}, UnknownName, "Did you mean 'healthy_fpr'"),
         ({"threshold": ["oracle"]}, BadParameter, "chosen on test labels"),
-        ({"threshold": ["healthy_fpr:1"]}, BadParameter, "rate must be from 0"),
-        ({"threshold": ["conformal:0"]}, BadParameter, "rate must be from 0"),
+        ({"threshold": ["healthy_fpr:1"]}, BadParameter, "the rate .* must be in"),
+        ({"threshold": ["conformal:0"]}, BadParameter, "the rate .* must be in"),
         ({"threshold": ["healthy_fpr:0.05", "healthy_fpr"]}, UsageError, "lists 'healthy_fpr.0.05.' twice"),
         ({"postprocess": ["medain 3"]}, UnknownName, "Did you mean 'median'"),
         ({"postprocess": ["median"]}, BadParameter, "'' is no size"),

@@ -42,16 +42,11 @@ def group(n: int, kind: str = "plain", seed: int = 0) -> tuple[list[FloatArray],
     return scores, lesions, where
 
 
-def brute(
-    scores: list[FloatArray], lesions: list[BoolArray], limit: float, where: list[BoolArray], per_slice: bool = False
-) -> float:
+def brute(scores: list[FloatArray], lesions: list[BoolArray], limit: float, where: list[BoolArray]) -> float:
     """By definition: every threshold, every region, the trapezoid rule."""
-    structure = np.ones((3, 3, 3))
-    if per_slice:
-        structure[[0, 2]] = 0
     regions = []
     for number, lesion in enumerate(lesions):
-        labels, count = ndimage.label(lesion, structure)
+        labels, count = ndimage.label(lesion, np.ones((3, 3, 3)))
         regions += [(number, (labels == k) & where[number]) for k in range(1, count + 1)]
     regions = [(number, region) for number, region in regions if region.any()]
     x, y = [0.0], [0.0]
@@ -82,19 +77,6 @@ def test_aupro_equals_brute_force(kind: str, limit: float) -> None:
     everywhere = [np.ones_like(m) for m in lesions]
     assert aupro(scores, lesions, limit) == pytest.approx(brute(scores, lesions, limit, everywhere), abs=1e-12)
     assert aupro(scores, lesions, limit, where) == pytest.approx(brute(scores, lesions, limit, where), abs=1e-12)
-
-
-def test_regions_of_slices_are_other_regions_than_those_of_volumes() -> None:
-    scores, lesions, where = group(3)
-    flat = aupro(scores, lesions, 0.3, where, per_slice=True)
-    assert flat == pytest.approx(brute(scores, lesions, 0.3, where, per_slice=True), abs=1e-12)
-    assert abs(flat - aupro(scores, lesions, 0.3, where)) > 1e-3
-    planes = (
-        [p[None] for s in scores for p in s],
-        [p[None] for m in lesions for p in m],
-        [p[None] for w in where for p in w],
-    )
-    assert aupro(planes[0], planes[1], 0.3, planes[2]) == pytest.approx(flat, abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -233,25 +215,8 @@ def test_wrong_input_is_refused(bad: float) -> None:
             aupro([score], [lesion], limit)
     with pytest.raises(ValueError, match="bits"):
         ProHistogram(30)
-    with pytest.raises(ValueError, match="add up"):
-        ProHistogram().merge(ProHistogram(12))
     with pytest.raises(ValueError, match="weights"):
         streamed([score], [lesion]).draws(np.ones((5, 2)))
-
-
-def test_merged_histograms_are_the_histogram_of_all() -> None:
-    scores, lesions, where = group(5)
-    first, second = streamed(scores[:2], lesions[:2], where[:2]), streamed(scores[2:], lesions[2:], where[2:])
-    first.merge(second)
-    whole = streamed(scores, lesions, where)
-    weights = np.random.default_rng(0).multinomial(5, np.full(5, 0.2), size=9).astype(float)
-    assert first.value() == pytest.approx(whole.value(), abs=1e-12)
-    assert not first.exact
-    coarse = streamed(*group(2, "8 bit"))
-    assert coarse.exact
-    coarse.merge(whole)
-    assert not coarse.exact
-    assert first.draws(weights) == pytest.approx(whole.draws(weights))
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("8 bit", 1e-6), ("plain", 1e-3), ("half zero", 1e-3)])

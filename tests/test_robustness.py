@@ -19,8 +19,9 @@ from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.evaluation import by_person
 from uadbench.leaderboard import make_boards
 from uadbench.plan import Plan, Request, make_plan
-from uadbench.protocol import get_protocol
+from uadbench.protocols import get_protocol
 from uadbench.registry import Registry
+from uadbench.replay import Replay
 from uadbench.reporter import silent
 from uadbench.rows import read_cells
 from uadbench.runner import CellRun, run_plan
@@ -264,3 +265,57 @@ def test_a_damaged_file_is_said_once_by_the_check(tmp_path: Path, capsys: pytest
     with pytest.raises(DataError, match="s0.nii.gz"):
         check_data("nifti", data=None, root=manifest, every=False, plugin=None)
     assert "s0.nii.gz" not in capsys.readouterr().out
+
+
+def test_stored_maps_outlive_a_rewritten_adapter_but_not_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = fake_data.nifti_set(tmp_path)
+    folder, _, _ = one(plan_for("random", dataset="nifti", data=[f"root={manifest}"]), tmp_path / "runs")
+    image = get_protocol("image-v1")
+    monkeypatch.setattr("uadbench.plan.source_hash", lambda cls, maps=True: "another code")
+    assert Replay(Registry(PLUGIN_FILES)).one(folder, image, silent()).state == "evaluated"
+    fake_data.nifti(tmp_path / "s4.nii.gz", fake_data.brain(9))
+    done = Replay(Registry(PLUGIN_FILES), force=True).one(folder, image, silent())
+    assert done.state == "failed"
+    assert "not those of the run" in done.reason
+
+
+def test_a_missing_map_is_made_again_by_the_run_command(tmp_path: Path) -> None:
+    plan = plan_for("random")
+    folder, _, _ = one(plan, tmp_path)
+    before = folder.result(BRAIN)
+    gone = next(folder.path.glob("maps/test_lesion*.npz"))
+    gone.unlink()
+    done = Replay(Registry(PLUGIN_FILES), force=True).one(folder, get_protocol("brain-v1"), silent())
+    assert (done.state, folder.state) == ("failed", "interrupted")
+    assert "give the run command again to make it" in done.reason
+    folder, state, _ = one(plan, tmp_path)
+    assert state == "done"
+    assert gone.is_file()
+    assert repr(folder.result(BRAIN)) == repr(before)
+
+
+def test_a_cell_that_was_prepared_otherwise_is_evaluated_under_a_name_that_says_so(tmp_path: Path) -> None:
+    folder, _, _ = one(plan_for("random"), tmp_path)
+    done = Replay(Registry(PLUGIN_FILES)).one(folder, get_protocol("mddpm-paper"), silent())
+    assert (done.state, done.protocol) == ("evaluated", "mddpm-paper (prepared as brain-v1)")
+    assert folder.result(folder.evaluation(done.protocol)).protocol["preparation"] == dict(folder.cell().preparation)
+    paper, _, _ = one(plan_for("random", protocol="mddpm-paper"), tmp_path)
+    assert paper.path != folder.path
+    titles = [b.title for b in make_boards(read_cells(Store(tmp_path).folders())[0])]
+    assert len(titles) == len(set(titles)) == 3
+
+
+def test_whole_images_are_judged_without_masks(tmp_path: Path) -> None:
+    manifest = fake_data.nifti_set(tmp_path)
+    manifest.write_text(manifest.read_text().replace("s4_lesion.nii.gz", "").replace("s5_lesion.nii.gz", ""))
+    data = [f"root={manifest}"]
+    with pytest.raises(DataError, match="judge whole images: --protocol image-v1"):
+        one(plan_for("random", dataset="nifti", data=data), tmp_path / "runs")
+    folder, state, reason = one(plan_for("random", dataset="nifti", data=data, protocol="image-v1"), tmp_path / "runs")
+    assert (state, reason) == ("done", "")
+    result = folder.result(folder.evaluation("image-v1"))
+    assert np.isfinite(result.metrics["subject_auroc"].value)
+    assert np.isnan(result.metrics["slice_auroc"].value)
+    assert (folder.path / "sheet.png").is_file()

@@ -144,6 +144,10 @@ def test_degenerate_values(method: str) -> None:
     assert (equal.low, equal.high) == (0.1, 0.1)
 
 
+def test_bca_without_a_jackknife_is_nan() -> None:
+    assert np.isnan(bca(np.linspace(0, 1, 100), np.empty(0), 0.5)).all()
+
+
 def test_bca_without_a_result_is_nan() -> None:
     draws, jackknife = np.linspace(0.0, 1.0, 101), np.array([0.4, 0.5, 0.6])
     assert bca(draws, jackknife, 0.5) == pytest.approx((0.025, 0.975), abs=1e-9)

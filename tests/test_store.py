@@ -97,9 +97,11 @@ def test_a_cell_is_done_only_when_all_of_it_is_there(tmp_path: Path) -> None:
     result = Result({"name": "p"}, values, INF, {"conformal(0.05)": INF}, "none", NAN, 0.01, {"ap_low": 0.4}, "code")
     place = folder.evaluation("p")
     folder.write_table(str(place / "subjects.csv"), [{"subject": "a", "auprc": 0.5, "dice": NAN}])
+    folder.write_table(str(place / "lesions.csv"), [])
     folder.write_json("provenance.json", {})
-    assert not folder.done
     folder.write_json(str(place / "metrics.json"), result.as_dict())
+    assert not folder.done
+    folder.write_arrays(str(place / "bootstrap.npz"), {})
     assert folder.done
     assert folder.evaluations() == [place]
     assert repr(folder.result(place)) == repr(result)

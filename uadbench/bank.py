@@ -33,6 +33,8 @@ class Bank:
             self._kept.move_to_end(subject.key)
             return self._kept[subject.key]
         volume = self.dataset.load(subject)
+        if self.rule is None:
+            volume.check(f"{self.name}: {subject.key}")
         pair = (volume, volume.image if self.rule is None else normalise(volume, self.rule))
         self._kept[subject.key] = pair
         self._size += _bytes(pair)
@@ -55,8 +57,8 @@ class Bank:
 
         return common_size(self._sizes, image_size) if self._sizes else None
 
-    def check(self, split: Split, *, each_subject: Callable[[], None] = lambda: None) -> None:
-        """Read every subject of a split once.
+    def check(self, split: Split, *, masks: bool = True, each_subject: Callable[[], None] = lambda: None) -> None:
+        """Read every subject of a split once; with `masks` lesion subjects must have one.
 
         Raises:
             DataError: for the first thing that is wrong, naming the file and the remedy.
@@ -68,7 +70,7 @@ class Bank:
             source = f"{self.name}: " + (", ".join(str(p) for p in subject.files[:1]) or subject.key)
             volume = self.dataset.load(subject) if subject.key not in self._kept else self._kept[subject.key][0]
             volume.check(source)
-            _check_role(role, volume, source)
+            _check_role(role, volume, source, masks)
             channels.setdefault(volume.image.shape[0], source)
             if len(channels) > 1:
                 (a, first), (b, second) = list(channels.items())[:2]
@@ -95,10 +97,13 @@ def _check_registered(first: str, reference: Volume, volume: Volume, source: str
         )
 
 
-def _check_role(role: Role, volume: Volume, source: str) -> None:
+def _check_role(role: Role, volume: Volume, source: str, masks: bool) -> None:
     """Raise DataError if the annotation does not fit the role."""
-    if role in ("test_lesion", "val_lesion") and volume.lesion is None:
-        raise DataError(f"{source} is in {role} but has no lesion mask; annotate it or take it out of this split")
+    if masks and role in ("test_lesion", "val_lesion") and volume.lesion is None:
+        raise DataError(
+            f"{source} is in {role} but has no lesion mask; annotate it, take it out of this split, or judge whole images: "
+            "--protocol image-v1"
+        )
     if role in ("train", "val", "test_healthy") and volume.lesion is not None and volume.lesion.any():
         count = int(np.count_nonzero(volume.lesion))
         raise DataError(

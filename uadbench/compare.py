@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from uadbench.arrays import FloatArray
 from uadbench.errors import UsageError, suggest
 from uadbench.leaderboard import Board
 from uadbench.metrics import Metric
-from uadbench.metrics.bootstrap import interval
+from uadbench.metrics.bootstrap import interval, median_draws
 from uadbench.rows import Row, per_person
 from uadbench.statistics.groups import Groups, groups_by_test, pairwise_wilcoxon
+from uadbench.statistics.intervals import FEWEST
 from uadbench.statistics.paired import PairedComparison, compare_pairs, holm
 from uadbench.statistics.rank_bootstrap import RankStability, bootstrap_ranks
 from uadbench.statistics.ranks import Friedman, average_ranks, critical_difference, friedman
@@ -35,7 +37,7 @@ class Pair:
 
     def verdict(self, metric: Metric) -> str:
         """Return the answer in a sentence."""
-        if not np.isfinite(self.found.low):
+        if not np.isfinite([self.found.difference, self.found.low, self.found.high]).all():
             return f"{self.a} and {self.b} cannot be compared: {self.found.n} subjects have a value of both"
         surely = self.found.low > 0 or self.found.high < 0
         if not surely or not (self.p <= ALPHA or np.isnan(self.p)):
@@ -67,6 +69,8 @@ class All:
 def chosen_rows(board: Board, names: Sequence[str]) -> list[Row]:
     """Return the rows that are meant, all finished ones for no names.
 
+    Rows that never rank are among them; see `Row.never`.
+
     Raises:
         UsageError: for a name that is not there or means several rows.
     """
@@ -88,16 +92,40 @@ def chosen_rows(board: Board, names: Sequence[str]) -> list[Row]:
     return out
 
 
+def by_tests(metric: Metric) -> bool:
+    """Whether a metric is a mean over people, so that tests can pair it."""
+    return metric.compute is not None and metric.aggregate == "mean"
+
+
+def check_metric(metric: Metric, where: str = "", *, rank: bool = False) -> None:
+    """Refuse a metric that cannot be compared fairly, or not on a part of the subjects, or not ranked by subject.
+
+    Raises:
+        UsageError: saying why.
+    """
+    if metric.oracle:
+        raise UsageError(f"{metric.name} peeks at the test labels, so it gives no verdict and never ranks; take {TAKE}")
+    if where and metric.compute is None:
+        raise UsageError(f"{metric.name} is of all subjects together, so there is none of {where}; take {TAKE}")
+    if rank and not by_tests(metric):
+        raise UsageError(f"{metric.name} has no mean over subjects, so --all cannot rank by it; take {TAKE}")
+
+
+TAKE = "auprc, dice, lesion_f1 ..."
+"""Metrics that can be compared in every way."""
+
+
 def values_of(rows: Sequence[Row], metric: Metric, where: str = "") -> FloatArray:
     """Return the metric of every method on every person, (m, n), averaged over seeds and folds; NaN where undefined.
 
     Raises:
         UsageError: for a metric that is no mean over people.
     """
-    if metric.compute is None or metric.aggregate != "mean":
-        raise UsageError(
-            f"{metric.name} has no value for each subject, so tests cannot pair it; take auprc, dice, lesion_f1 ..."
-        )
+    check_metric(metric, where, rank=True)
+    return _columns(rows, metric, where)
+
+
+def _columns(rows: Sequence[Row], metric: Metric, where: str) -> FloatArray:
     columns = [per_person(metric, [c for c in row.cells if c.state == "done"], where) for row in rows]
     return pd.concat(columns, axis=1).to_numpy(np.float64).T
 
@@ -108,15 +136,20 @@ def compare_rows(
 ) -> list[Pair]:  # fmt: skip
     """Compare every two rows, or the first with each other one, with p-values adjusted over all pairs.
 
-    Metrics of all subjects together have an interval of the difference, from their paired bootstrap draws, and no tests.
+    Metrics of all subjects together, and medians, have an interval of the difference, from their paired bootstrap draws,
+    and no tests.
+
+    Raises:
+        UsageError: for a metric that `check_metric` refuses.
     """
+    check_metric(metric, where)
     names = [row.method for row in rows]
-    if metric.compute is None or metric.aggregate != "mean":
-        pairs = {
-            (i, j): _by_draws(rows[i], rows[j], metric, level)
-            for i in range(len(rows))
-            for j in range(i + 1, len(rows))
-        }
+    if not by_tests(metric):
+        found = [
+            (_together(a, b, metric) if metric.compute is None else _medians(a, b, metric, where, draws, seed))
+            for a, b in combinations(rows, 2)
+        ]
+        pairs = {k: _by_draws(*parts, level) for k, parts in zip(combinations(range(len(rows)), 2), found, strict=True)}
     else:
         pairs = compare_pairs(
             values_of(rows, metric, where),
@@ -134,15 +167,31 @@ def compare_rows(
     ]
 
 
-def _by_draws(a: Row, b: Row, metric: Metric, level: float) -> PairedComparison:
-    """Return the difference of a metric that has no value for each subject; the methods' draws resample the same people."""
-    difference = (
-        a.draws(metric.name) - b.draws(metric.name) if len(a.draws(metric.name)) == len(b.draws(metric.name)) else ()
-    )
-    nothing = PairedComparison(np.nan, np.nan, np.nan, 0, 0, 0, 0, 0, np.nan, np.nan, np.nan, np.nan)
-    low, high = interval(np.asarray(difference, np.float64), level)
-    value = a.values[metric.name].value - b.values[metric.name].value
-    return replace(nothing, difference=value, low=low, high=high, n=a.values[metric.name].n)
+def _together(a: Row, b: Row, metric: Metric) -> tuple[float, FloatArray, int, int]:
+    """Return the difference of a metric of all subjects together, its draws, and how many took part or could not.
+
+    The methods' draws resample the same people alike; there are none if the methods were tested on different people.
+    """
+    first, second, value = a.draws(metric.name), b.draws(metric.name), a.values[metric.name]
+    people = {c.people for row in (a, b) for c in row.cells if c.state == "done"}
+    pair_up = len(people) == 1 and len(first) == len(second)
+    sample = first - second if pair_up else np.empty(0)
+    return value.value - b.values[metric.name].value, sample, value.n, value.excluded
+
+
+def _medians(a: Row, b: Row, metric: Metric, where: str, draws: int, seed: int) -> tuple[float, FloatArray, int, int]:
+    """Return the same for the medians of the people of whom both methods have a value."""
+    values = _columns([a, b], metric, where)
+    first, second = values[:, np.isfinite(values).all(axis=0)]
+    n = len(first)
+    sample = median_draws(first, draws, seed) - median_draws(second, draws, seed)
+    return float(np.median(first) - np.median(second)) if n else np.nan, sample, n, values.shape[1] - n
+
+
+def _by_draws(difference: float, sample: FloatArray, n: int, excluded: int, level: float) -> PairedComparison:
+    nan = float("nan")
+    low, high = interval(sample, level) if n >= FEWEST else (nan, nan)
+    return PairedComparison(difference, low, high, n, excluded, 0, 0, 0, nan, nan, nan, nan)
 
 
 def compare_all(rows: Sequence[Row], metric: Metric, *, where: str = "", draws: int = 2000, seed: int = 2023) -> All:
@@ -170,8 +219,8 @@ def compare_all(rows: Sequence[Row], metric: Metric, *, where: str = "", draws: 
 
 
 def pairs_table(pairs: Sequence[Pair], metric: Metric) -> pd.DataFrame:
-    """Return one row a pair, plain numbers."""
-    return pd.DataFrame(
+    """Return one row a pair, plain numbers; wins, ties and losses are empty for metrics without a value of each subject."""
+    table = pd.DataFrame(
         [
             {
                 "a": p.a, "b": p.b, "metric": metric.name, "difference": p.found.difference, "ci_low": p.found.low,
@@ -183,6 +232,7 @@ def pairs_table(pairs: Sequence[Pair], metric: Metric) -> pd.DataFrame:
             for p in pairs
         ]
     )  # fmt: skip
+    return table if by_tests(metric) else table.assign(wins=None, ties=None, losses=None)
 
 
 def ranks_table(found: All) -> pd.DataFrame:

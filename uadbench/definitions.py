@@ -8,7 +8,8 @@ from pathlib import Path
 
 from uadbench.metrics import Metric
 from uadbench.metrics.table import BOUNDARY, DETECTION, HEALTHY_SCANS, REGION, VOXEL
-from uadbench.protocol import FOUND_STEPS, MAP_STEPS, POLICIES, PROTOCOLS, REDUCTIONS
+from uadbench.protocol import FOUND_STEPS, MAP_STEPS, POLICIES, REDUCTIONS
+from uadbench.protocols import PROTOCOLS
 
 RULES = """\
 * **Whole way.** A stored map is brought to the protocol's grid, post-processed, compared with thresholds from validation
@@ -30,10 +31,15 @@ RULES = """\
   Metrics of subjects or slices draw healthy and lesion people apart. `compare` has BCa intervals of paired differences.
 * **Pooled rank metrics** come from a histogram of the scores' leading bits with certified bounds; where these are wider than
   1e-4 the values are computed exactly in two more passes over the scores. `pooled` in the record says which, and the bounds.
-* **AUPRO** is read from a finer histogram of its own; its bounds are in the record too.
+* **AUPRO** is read from a histogram of its own; its bounds are in the record. They are narrow for scores of all usual kinds
+  and wide for scores that differ by less than a thousandth of their size.
 * **Consistency.** No average precision may exceed what the largest Dice allows; every cell is checked.
+* **Hit criteria.** A lesion is found if a found component shares a voxel with it (`any`), if 10 % of it are found (`share`),
+  if a component has an IoU of 0.1 with it (`iou`), or covers the lesion voxel nearest to its centroid (`centroid`). Lesions
+  and detections smaller than `min_lesion_ml` do not count.
 * **FROC** is over the lesion subjects. A component above the threshold is a candidate, and its largest score its confidence.
-* **AUPIMO** needs healthy test subjects of which one voxel is less than a rate of 1e-5 together; otherwise it is undefined.
+* **AUPIMO** needs so many healthy test voxels that one of them is less than a rate of 1e-5; otherwise it is undefined, and
+  the record says why.
 """
 
 

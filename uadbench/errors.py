@@ -76,6 +76,10 @@ class StoreError(UADBenchError):
     """A cell of the store is incomplete, damaged or in use by another process."""
 
 
+class MapError(StoreError):
+    """A stored anomaly map is missing or damaged; the cell has to be scored again."""
+
+
 class Busy(StoreError):
     """Another process is at work in a cell."""
 

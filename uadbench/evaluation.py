@@ -7,17 +7,14 @@ let go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Split, Subject, Volume
 from uadbench.errors import DegenerateScores, Incompatible, UADBenchError
-from uadbench.identity import code_of, digest
 from uadbench.metrics import Case, Metric
 from uadbench.metrics.bootstrap import interval, mean_draws, median_draws
 from uadbench.metrics.detection import reduce_map
@@ -29,46 +26,11 @@ from uadbench.postprocess import on_grid, postprocess
 from uadbench.preparation import inside
 from uadbench.protocol import Protocol, Threshold
 from uadbench.result import Result, Value
+from uadbench.results import Evaluation, Row, evaluation_code
 from uadbench.thresholds import choose
 
 if TYPE_CHECKING:
     from uadbench.store import CellFolder
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A result with its tables, and the bootstrap draws and jackknife values of what is no mean over subjects."""
-
-    result: Result
-    subjects: list[Row]
-    lesions: list[Row]
-    draws: dict[str, FloatArray]
-
-    def write(self, folder: CellFolder) -> Path:
-        """Store it in its cell and return where; the numbers come last, so what is there is complete."""
-        place = folder.evaluation(self.result.protocol["name"])
-        (folder.path / place / "metrics.json").unlink(missing_ok=True)
-        folder.write_table(str(place / "subjects.csv"), self.subjects)
-        folder.write_table(str(place / "lesions.csv"), self.lesions)
-        folder.write_arrays(str(place / "bootstrap.npz"), self.draws)
-        folder.write_json(str(place / "metrics.json"), self.result.as_dict())
-        return place
-
-
-@lru_cache(maxsize=1)
-def evaluation_code() -> str:
-    """Return the hash of the code that turns maps into numbers. Comments and blank lines do not count."""
-    home = Path(__file__).parent
-    names = ("evaluation", "pool", "postprocess", "filters", "thresholds", "preparation")
-    files = [*(home / f"{name}.py" for name in names), *sorted((home / "metrics").glob("*.py"))]
-    return digest([code_of(path.read_text(encoding="utf-8")) for path in files])
-
-
-def is_current(result: Result, protocol: Protocol) -> bool:
-    """Whether a stored result is of exactly this protocol and of the code at hand."""
-    return result.code == evaluation_code() and digest(result.protocol) == digest(protocol.as_dict())
 
 
 def evaluate(
@@ -99,7 +61,11 @@ class _Read:
     score: FloatArray
     where: BoolArray
     dropped: BoolArray
-    """Foreground that the chain sets to 0."""
+    """What the chain sets to 0."""
+    lesion_size: float
+    """Of the lesion as annotated, before a grid crops it: millilitres, or voxels where their size is not known."""
+    span: tuple[float, float]
+    """Lowest and highest score in the foreground before the chain."""
 
     @property
     def values(self) -> FloatArray:
@@ -134,7 +100,10 @@ class _Run:
     each_subject: Callable[[], None]
     rows: list[Row] = field(default_factory=list)
     lesions: list[Row] = field(default_factory=list)
-    outside: list[int] = field(default_factory=lambda: [0, 0])
+    outside: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Lesion volume that no metric sees, and all of it."""
+    range: list[float] = field(default_factory=lambda: [np.inf, -np.inf])
+    """The `span` of all test subjects together."""
     seen: list[int] = field(default_factory=lambda: [0, 0])
     normal: SharedRate | None = None
 
@@ -142,19 +111,18 @@ class _Run:
         protocol = self.protocol
         metrics = [get_metric(name) for name in protocol.metrics]
         thresholds = self._thresholds()
-        low, high = np.inf, -np.inf
         if "aupimo" in protocol.metrics:
             self.normal = shared_rate(_Lazy(self.split.test_healthy, lambda s: self._read(s, labels=False).values))
-        with Pool(metrics, protocol) as pool:
+        with Pool(metrics, protocol, frozenset(s.id for s in self.split.test_lesion)) as pool:
             for role in ("test_healthy", "test_lesion"):
                 for subject in getattr(self.split, role):
                     case = self._case(role, subject, metrics, thresholds)
-                    if case.score.size:
-                        low, high = min(low, float(case.score.min())), max(high, float(case.score.max()))
                     pool.add(role, subject.id, case)
                     self.each_subject()
-            if not high > low:
-                raise DegenerateScores(f"all scores of all test subjects are {low:g}; a constant map ranks nothing")
+            if not self.range[1] > self.range[0]:
+                raise DegenerateScores(
+                    f"all scores of all test subjects are {self.range[0]:g}; a constant map ranks nothing"
+                )
             pooled = pool.finish()
         value = {name: answer.value for name, answer in pooled.values.items()}
         _check(value.get("auprc_pooled", np.nan), value.get("oracle_dice", np.nan), "all subjects together")
@@ -167,7 +135,7 @@ class _Run:
             labels_used=protocol.threshold.labels_used,
             lesion_outside=self.outside[0] / self.outside[1] if self.outside[1] else float("nan"),
             prevalence=self.seen[0] / self.seen[1] if self.seen[1] else float("nan"),
-            pooled=pooled.facts,
+            pooled=pooled.facts | ({"aupimo": self.normal.reason} if self.normal and self.normal.reason else {}),
             code=evaluation_code(),
         )
         return Evaluation(result, self.rows, self.lesions, draws)
@@ -175,15 +143,21 @@ class _Run:
     def _read(self, subject: Subject, *, labels: bool) -> _Read:
         volume = self.load(subject)
         if not labels:
-            volume = volume.without_labels()
+            volume = replace(volume.without_labels(), ignore=volume.ignore)
         score = self.folder.read_map(subject.key, volume.grid)[0]
+        if bad := score.size - int(np.isfinite(score).sum()):
+            raise DegenerateScores(f"{bad} of {score.size} scores of {subject.key} are NaN or infinite")
+        raw = score[inside(volume)]
+        span = (float(raw.min()), float(raw.max())) if raw.size else (np.inf, -np.inf)
+        size = 0.0 if volume.lesion is None else float(np.count_nonzero(volume.lesion))
+        size *= volume.voxel_ml if volume.voxel_ml > 0 else 1.0
         volume, score = on_grid(volume, score, self.protocol.grid)
         score, kept = postprocess(score, volume.foreground, self.protocol.postprocess)
         everywhere = np.ones(score.shape, bool)
         where = inside(volume)
         if self.protocol.region == "box":
             where = everywhere if volume.ignore is None else ~volume.ignore
-        return _Read(volume, score, where, ~kept)
+        return _Read(volume, score, where, ~kept, size, span)
 
     def _thresholds(self) -> dict[str, float]:
         """Choose the thresholds of all rules; test subjects are opened by the oracle alone."""
@@ -199,7 +173,10 @@ class _Run:
             labelled: Iterator[tuple[FloatArray, BoolArray]] = iter(())
             if rule.labels_used != "none":
                 labelled = self._labelled(rule) if rule.labels_used == "val" else self._again()
-            out[rule.words] = choose(rule, healthy, labelled)
+            try:
+                out[rule.words] = choose(rule, healthy, labelled)
+            except ValueError as error:
+                raise Incompatible(f"the threshold {rule.words} cannot be chosen: {error}") from error
         return out
 
     def _labelled(self, rule: Threshold) -> Iterator[tuple[FloatArray, BoolArray]]:
@@ -223,6 +200,7 @@ class _Run:
     def _case(self, role: str, subject: Subject, metrics: Sequence[Metric], thresholds: dict[str, float]) -> Case:
         """Compute all that belongs to one test subject, and return what pooled metrics count."""
         read = self._read(subject, labels=True)
+        self.range = [min(self.range[0], read.span[0]), max(self.range[1], read.span[1])]
         lesion = read.lesion()
         rules: dict[str, float] = {
             rule.policy: thresholds[rule.words] for rule in (self.protocol.threshold, *self.protocol.other_thresholds)
@@ -249,8 +227,10 @@ class _Run:
         self.rows.append(row)
         _check(row.get("auprc", np.nan), row.get("oracle_dice_subject", np.nan), subject.key)
         if role == "test_lesion":
-            self.outside[0] += int(np.count_nonzero(lesion & (~read.where | read.dropped)))
-            self.outside[1] += int(np.count_nonzero(lesion))
+            known = case.voxel_ml > 0
+            seen = np.count_nonzero(lesion & read.where & ~read.dropped) * (case.voxel_ml if known else 1.0)
+            self.outside[0] += max(0.0, read.lesion_size - seen)
+            self.outside[1] += read.lesion_size
             self.seen[0] += int(np.count_nonzero(case.lesion))
             self.seen[1] += len(case.lesion)
             if any(m.column.startswith("lesion_") for m in metrics):

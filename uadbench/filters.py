@@ -108,28 +108,12 @@ def erode_slices(mask: BoolArray, iterations: int) -> BoolArray:
     Raises:
         ValueError: if `iterations` is negative.
     """
-    return _erode(mask, iterations, axes=(1, 2))
-
-
-def erode(mask: BoolArray, voxels: int) -> BoolArray:
-    """Return the mask (D, H, W) without the voxels that lie within `voxels` steps of its outside.
-
-    Steps go along the axes, so this is `scipy.ndimage.binary_erosion` with its 3-D cross, `voxels` times. A volume with
-    one slice is eroded in its plane. 0 changes nothing.
-
-    Raises:
-        ValueError: if `voxels` is negative.
-    """
-    return _erode(mask, voxels, axes=(1, 2) if len(mask) == 1 else (0, 1, 2))
-
-
-def _erode(mask: BoolArray, iterations: int, axes: Sequence[int]) -> BoolArray:
     if iterations < 0:
         raise ValueError(f"a mask cannot be eroded {iterations} times")
     out = np.array(mask, bool)
     for _ in range(iterations):
         before = out.copy()
-        for axis in axes:
+        for axis in (1, 2):
             now, was = np.moveaxis(out, axis, 0), np.moveaxis(before, axis, 0)
             now[1:] &= was[:-1]
             now[:-1] &= was[1:]

@@ -16,8 +16,10 @@ import numpy as np
 from uadbench.identity import digest
 from uadbench.metrics import Metric
 from uadbench.metrics.table import METRICS, get_metric
-from uadbench.protocol import Threshold
+from uadbench.protocol import Threshold, prepared_as
+from uadbench.protocols import DEFAULT, PROTOCOLS
 from uadbench.result import Cell
+from uadbench.results import evaluation_code
 from uadbench.rows import Row, Stored, make_row
 from uadbench.statistics.intervals import IntervalMethod
 
@@ -57,7 +59,8 @@ def make_boards(
     Args:
         cells: as read.
         where: only subjects of one group, such as "lesion_kind=iso"; pooled metrics are empty then.
-        every_variant: also show what was run with older code of the same method, or older data.
+        every_variant: also show what was run with older code of the same method, or older data, or evaluated under an
+            older protocol of the same name.
         interval: how confidence intervals are made from the bootstrap.
 
     Returns:
@@ -67,11 +70,42 @@ def make_boards(
     for stored in cells:
         groups[stored.data_id].append(stored)
     chosen = list(groups.values())
+    older = [0] * len(chosen)
     if not every_variant:
-        chosen = _without_older_data(chosen)
-    boards = [_board(group, where, every_variant, interval) for group in chosen]
+        chosen, older = _without_older_protocols(chosen)
+        left = _without_older_data(chosen)
+        older = [n for group, n in zip(chosen, older, strict=True) if any(group is kept for kept in left)]
+        chosen = left
+    boards = [_board(group, where, every_variant, interval, n) for group, n in zip(chosen, older, strict=True)]
     _name_the_data(boards)
     return sorted(boards, key=lambda b: (b.dataset, b.data, b.protocol))
+
+
+def _without_older_protocols(groups: list[list[Stored]]) -> tuple[list[list[Stored]], list[int]]:
+    """Of groups that differ only in what a protocol's name stood for, keep the newest, with the number of results left out.
+
+    What is not done was evaluated under none of them, and stays.
+    """
+    namesakes: dict[tuple[str, str], list[list[Stored]]] = defaultdict(list)
+    for group in groups:
+        namesakes[group[0].cell.data_id, group[0].protocol["name"]].append(group)
+    kept, older = [], []
+    for several in namesakes.values():
+        newest = max(several, key=lambda g: (any(c.result for c in g), _is_present(g), max(c.evaluated for c in g)))
+        others = [c for group in several if group is not newest for c in group]
+        kept.append([*newest, *(c for c in others if c.result is None)])
+        older.append(sum(c.result is not None for c in others))
+    return kept, older
+
+
+def _is_present(group: list[Stored]) -> bool:
+    """Whether the protocol of a group is what this version calls by that name."""
+    stored, name = group[0], group[0].protocol["name"]
+    base, _, option = name.partition(" (")
+    protocol = PROTOCOLS.get(base)
+    if protocol and option.startswith("prepared as"):
+        protocol = prepared_as(protocol, stored.cell.preparation, stored.prepared)
+    return protocol is not None and digest(protocol.as_dict()) == digest(stored.protocol)
 
 
 def _without_older_data(groups: list[list[Stored]]) -> list[list[Stored]]:
@@ -87,16 +121,29 @@ def _without_older_data(groups: list[list[Stored]]) -> list[list[Stored]]:
 
 
 def _name_the_data(boards: list[Board]) -> None:
-    """Tell boards of one dataset apart: by the parameters that were chosen, then by their content."""
+    """Tell boards of one dataset apart: by the parameters that were chosen, then by content, preparation and protocol."""
     for board in boards:
         stored = board.rows[0].cells[0]
         chosen = {k: v for k, v in stored.cell.dataset_params.items() if k in stored.data_chosen}
         board.data = ", ".join(f"{k}={_word(v)}" for k, v in sorted(chosen.items()))
-    names = [(b.dataset, b.data, b.protocol) for b in boards]
-    for board, name in zip(boards, names, strict=True):
-        if names.count(name) > 1:
-            mark = f"data {board.rows[0].cells[0].cell.fingerprint[:6]}"
-            board.data = ", ".join(filter(None, [board.data, mark]))
+    for number in range(len(_marks(boards[0])) if boards else 0):
+        names = [b.title for b in boards]
+        marks = [_marks(b)[number] for b in boards]
+        for board, name, mark in zip(boards, names, marks, strict=True):
+            if len({m for n, m in zip(names, marks, strict=True) if n == name}) > 1:
+                board.data = ", ".join(filter(None, [board.data, mark]))
+
+
+def _marks(board: Board) -> list[str]:
+    """Return what may tell a board from its namesakes, the most telling first."""
+    stored = board.rows[0].cells[0]
+    return [
+        f"data {stored.cell.fingerprint[:6]}",
+        f"prepared as {stored.prepared}",
+        f"preparation {digest(stored.cell.preparation)[:6]}",
+        f"all parameters {digest(stored.cell.dataset_params)[:6]}",
+        f"protocol {digest(stored.protocol)[:6]}",
+    ]
 
 
 def _word(value: object) -> str:
@@ -113,7 +160,7 @@ def _newest(groups: Iterable[list[Stored]], key: Callable[[list[Stored]], str]) 
     return kept.values()
 
 
-def _board(cells: list[Stored], where: str, every_variant: bool, interval: IntervalMethod) -> Board:
+def _board(cells: list[Stored], where: str, every_variant: bool, interval: IntervalMethod, older: int) -> Board:
     protocol = cells[0].protocol
     metrics = [get_metric(name) for name in protocol["metrics"] if name in METRICS]
     variants: dict[str, list[Stored]] = defaultdict(list)
@@ -129,7 +176,7 @@ def _board(cells: list[Stored], where: str, every_variant: bool, interval: Inter
     board = Board(cells[0].cell.dataset, protocol["name"], rank_by, metrics, rows, where)
     _rank(board, wanted)
     board.note = next((str(c.provenance.get("note", "")) for c in cells if c.provenance), "")
-    board.warnings = _warnings(board, protocol["few"])
+    board.warnings = [*_warnings(board, protocol["few"]), *_tell_budgets(board), *_ages(board, cells, older)]
     rule = Threshold(**protocol["threshold"])
     board.rule, board.labels_used = rule.words, rule.labels_used
     return board
@@ -168,11 +215,10 @@ def _rank(board: Board, wanted: set[tuple[int, int]]) -> None:
         if missing := len(wanted - have):
             if have:
                 row.note = "; ".join(filter(None, [row.note, f"{missing} of {len(wanted)} seeds or folds missing"]))
-        elif any(c.result and c.result.labels_used == "test" for c in row.cells):
-            row.note = "; ".join(filter(None, [row.note, "the threshold was chosen on test labels"]))
-        elif not any(c.provenance.get("unranked") for c in row.cells) and math.isfinite(
-            row.values[board.rank_by.name].value
-        ):
+        elif row.never:
+            if row.never not in row.note:
+                row.note = "; ".join(filter(None, [row.note, row.never]))
+        elif math.isfinite(row.values[board.rank_by.name].value):
             ranked.append(row)
     sign = -1.0 if board.rank_by.higher_is_better else 1.0
     key = board.rank_by.name
@@ -196,14 +242,34 @@ def _warnings(board: Board, few: int) -> list[str]:
         out.append(f"{empty} lesion test subject(s) have no lesion voxel inside the foreground and are not counted")
     if any(c.result and math.isinf(c.result.threshold) for r in board.rows for c in r.cells):
         out.append("too few healthy validation subjects for this threshold: it is infinite, and nothing is ever found")
-    if len({c.result.code for r in board.rows for c in r.cells if c.result}) > 1:
-        out.append("not all results were evaluated by the same code; give: uadbench evaluate")
-    budgets = {
-        (r.facts["steps"], r.facts["images_seen"])
-        for r in board.rows
-        if r.rank and r.facts["steps"] == r.facts["steps"]
-    }
-    if len(budgets) > 1:
-        listed = "; ".join(f"{int(s):,} steps, {int(i):,} images" for s, i in sorted(budgets))
-        out.append(f"the training budgets differ: {listed}")
+    return out
+
+
+def _tell_budgets(board: Board) -> list[str]:
+    """Return a warning if methods that are ranked were trained for different budgets, and write each beside its row."""
+    trained = [r for r in board.rows if r.rank and math.isfinite(r.facts["steps"])]
+    if len(budgets := {(r.facts["steps"], r.facts["images_seen"]) for r in trained}) < 2:
+        return []
+    words = {b: f"{int(b[0]):,} steps, {int(b[1]):,} images" for b in sorted(budgets)}
+    for row in trained:
+        row.note = "; ".join(filter(None, [row.note, words[row.facts["steps"], row.facts["images_seen"]]]))
+    return [f"the training budgets differ: {'; '.join(words.values())}"]
+
+
+def _ages(board: Board, cells: list[Stored], older: int) -> list[str]:
+    """Return what is to be evaluated again; `older` results of the same cells are of an older protocol and left out."""
+    name, out = board.protocol, []
+    base, _, options = name.partition(" (")
+    again = "give: uadbench evaluate" + (f" --protocol {base}" if base in PROTOCOLS and base != DEFAULT else "")
+    if options and not options.startswith("prepared as"):
+        again += " with the options in its name"
+    codes = {c.result.code for r in board.rows for c in r.cells if c.result}
+    if older:
+        out.append(f"{older} result(s) were evaluated under an older {name} and are left out; {again}")
+    if name in PROTOCOLS and codes and not _is_present(cells):
+        out.append(f"all results were evaluated under an older {name}; {again}")
+    elif len(codes) > 1:
+        out.append(f"not all results were evaluated by the same code; {again}")
+    elif codes and codes != {evaluation_code()}:
+        out.append(f"all results were evaluated by older code; {again}")
     return out

@@ -13,7 +13,8 @@ from uadbench.errors import BadParameter, PluginError, UsageError
 from uadbench.identity import digest, file_hash, source_hash
 from uadbench.method import NEEDS, Method, Precision
 from uadbench.params import Resolved, assign, choose_preset, describe, resolve
-from uadbench.protocol import Protocol, get_protocol
+from uadbench.protocol import Protocol
+from uadbench.protocols import get_protocol
 from uadbench.registry import Registry
 from uadbench.result import Cell
 
@@ -111,7 +112,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     precision = choose_precision(request.precision, device)
     split = dataset.split(request.fold)
     split.check(request.dataset)
-    fingerprint = fingerprint_of(dataset)
+    fingerprint, content = fingerprint_of(dataset), content_of(dataset)
     lacking = lacks(protocol, split)
     cells = []
     for seed in request.seeds:
@@ -138,6 +139,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                 "method": {k: asdict(r) for k, r in parameters.items()},
                 "dataset": {k: asdict(r) for k, r in dataset_config.items()},
                 "protocol": protocol.as_dict(),
+                "content": content,
                 "preset": presets[name],
                 "device": device,
             }
@@ -154,6 +156,16 @@ def fingerprint_of(dataset: Dataset) -> str:
     """Return the hash of the data: their content, who plays which role, their groups, and the adapter's code."""
     members = [[role, s.key, s.id, dict(s.groups)] for role, s in dataset.split(0).items()]  # Of fold 0 for all folds,
     return digest([source_hash(type(dataset), maps=False), dataset.content(), members])  # which stand in one table.
+
+
+def content_of(dataset: Dataset) -> str:
+    """Return the hash of the data without the adapter's code, for evaluations of stored maps.
+
+    Where data are made by the adapter and not read from files, its code is their content.
+    """
+    members = [[role, s.key, s.id, dict(s.groups)] for role, s in dataset.split(0).items()]
+    made = not all(s.files for s in dataset.subjects())
+    return digest([dataset.content(), members, source_hash(type(dataset), maps=False) if made else ""])
 
 
 def lacks(protocol: Protocol, split: Split) -> str | None:

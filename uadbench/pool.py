@@ -19,7 +19,7 @@ from uadbench.metrics.bootstrap import resamples
 from uadbench.metrics.bounds import RankMetrics
 from uadbench.metrics.detection import detection, detection_draws, reduce_map
 from uadbench.metrics.froc import Candidates, candidates, froc, froc_draws
-from uadbench.metrics.pooling import exact_pooled, pooled_from
+from uadbench.metrics.pooling import exact_pooled, pooled_from, pooled_from_scores
 from uadbench.metrics.pro import ProHistogram
 from uadbench.metrics.shared_dice import best_shared_dice, shared_dice_draws
 from uadbench.metrics.streaming import HistogramSum, ScoreHistogram
@@ -32,6 +32,7 @@ TOLERANCE = 1e-4
 KEPT = 128
 """Subjects whose histograms are kept, 1 to 2 MB each; of more subjects they are made again when they are needed."""
 
+DETECTED = ("auroc", "ap", "tpr_fpr01", "tpr_fpr05", "tpr_fpr10", "fpr_tpr95")
 RANK = {"auprc_pooled": "auprc", "auroc_pooled": "auroc", "oracle_dice": "oracle_dice"}
 NOTHING = np.empty(0)
 WITHOUT = "/without"
@@ -71,6 +72,7 @@ class _Items:
 
     score: list[float] = field(default_factory=list)
     positive: list[bool] = field(default_factory=list)
+    ill: list[bool] = field(default_factory=list)
     person: list[str] = field(default_factory=list)
 
 
@@ -81,10 +83,12 @@ class Pool:
     Attributes:
         metrics: all of the protocol; those without a `compute` are made here.
         protocol: for the bootstrap, the reduction and the hit criterion.
+        ill: the people with lesions. Healthy slices of theirs are in the scans with lesions already.
     """
 
     metrics: Sequence[Metric]
     protocol: Protocol
+    ill: frozenset[str] = frozenset()
     people: list[str] = field(default_factory=list)
     empty: int = 0
     _total: HistogramSum = field(default_factory=HistogramSum)
@@ -106,9 +110,9 @@ class Pool:
         if not case.score.size:
             return
         if "subjects" in self.over:
-            self._item("subjects", reduce_map(case.score, self.protocol.reduction), ill, person)
+            self._item("subjects", reduce_map(case.score, self.protocol.reduction), ill, ill, person)
         if "slices" in self.over:
-            self._slices(person, case)
+            self._slices(ill, person, case)
         if not ill:
             return
         if not case.lesion.any():
@@ -149,7 +153,10 @@ class Pool:
             exact = self._rank()
             facts |= {"path": exact.path, "ap_low": exact.ap_low, "ap_high": exact.ap_high}
             point = {"auprc_pooled": exact.ap, "auroc_pooled": exact.auroc, "oracle_dice": exact.dice}
-            drawn = pooled_from(parts, weights) if self.people else {}
+            drawn = {}
+            if self.people:
+                coarse = self._width() > TOLERANCE
+                drawn = pooled_from_scores(self._spool, weights) if coarse else pooled_from(parts, weights)
             for name in self.wanted & set(RANK):
                 values[name] = self._answer(drawn.get(RANK[name], NOTHING), point[name])
         if "oracle_dice_shared" in self.wanted:
@@ -173,9 +180,12 @@ class Pool:
 
     def _rank(self) -> RankMetrics:
         """Return the rank metrics of all lesion subjects together, exactly if the histograms are too coarse."""
+        return exact_pooled(self._spool) if self._width() > TOLERANCE else self._total.histogram().rank_metrics()
+
+    def _width(self) -> float:
+        """Return how far the bounds of average precision and AUROC from the histograms are apart."""
         found = self._total.histogram().rank_metrics()
-        width = max(found.ap_high - found.ap_low, found.auroc_high - found.auroc_low)
-        return exact_pooled(self._spool) if width > TOLERANCE else found
+        return max(found.ap_high - found.ap_low, found.auroc_high - found.auroc_low)
 
     def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64]) -> None:
         for name, limit in (("aupro", 0.3), ("aupro_05", 0.05)):
@@ -199,34 +209,36 @@ class Pool:
         ids = {person: i for i, person in enumerate(dict.fromkeys(items.person))}
         column = np.array([ids[p] for p in items.person], np.intp)
         ill = np.zeros(len(ids), bool)
-        ill[column[positive]] = True
+        ill[column[np.array(items.ill, bool)]] = True
         drawn: dict[str, NDArray[np.float64]] = {}
-        if ill.sum() > 1 and (~ill).sum() != 1 and len(ids) > 2:
+        if positive.any() and not positive.all() and ill.sum() > 1 and (~ill).sum() != 1 and len(ids) > 2:
             seed = self.protocol.bootstrap_seed  # One seed for both would draw groups of one size alike.
             weights = _weights(list(ids), self.protocol.draws, (seed, seed + 1), ill)
             drawn = detection_draws(score, positive, weights, column)
-        point, n = detection(score, positive), len(ids)
+        n, both_kinds = len(ids), positive.any() and not positive.all()
+        point = detection(score, positive) if both_kinds else dict.fromkeys(DETECTED, float("nan"))
         for name in names:
             key = name.removeprefix(prefix)
             sample = drawn.get(key, NOTHING)
             values[name] = Answer(point[key], sample[1 + n :], sample[1 : 1 + n], n, 0)
 
-    def _item(self, over: str, score: float, positive: bool, person: str) -> None:
+    def _item(self, over: str, score: float, positive: bool, ill: bool, person: str) -> None:
         items = self._items[over]
         items.score.append(score)
         items.positive.append(positive)
+        items.ill.append(ill)
         items.person.append(person)
 
-    def _slices(self, person: str, case: Case) -> None:
+    def _slices(self, ill: bool, person: str, case: Case) -> None:
         """Count the slices with foreground; those of lesion subjects without masks cannot be judged and are left out."""
-        if case.where is None or not case.annotated:
+        if case.where is None or (ill and not case.annotated) or (not ill and person in self.ill):
             return
         ends = np.cumsum(case.where.sum(axis=(1, 2)))
         for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
             if end > start:
                 part = case.score[start:end]
                 self._item(
-                    "slices", reduce_map(part, self.protocol.reduction), bool(case.lesion[start:end].any()), person
+                    "slices", reduce_map(part, self.protocol.reduction), bool(case.lesion[start:end].any()), ill, person
                 )
 
 

@@ -9,6 +9,7 @@ applied to stored maps, so a cell can be evaluated under any protocol, as often 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -55,6 +56,15 @@ REDUCTIONS: Mapping[str, str] = {
     "p95": "95th percentile of the map",
 }
 """How the map of a subject or slice becomes one score."""
+
+
+HITS: Mapping[str, str] = {
+    "any": "any found voxel",
+    "share": "10 % of it",
+    "iou": "a component with an IoU of 0.1",
+    "centroid": "a component at its centre",
+}
+"""When a lesion counts as found: what it is hit by."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,18 @@ class Threshold:
     rate: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse a policy that does not exist."""
+        """Refuse a policy that does not exist, and a rate that it cannot promise."""
         if self.policy not in POLICIES:
             raise unknown_name("threshold policy", self.policy, POLICIES)
+        low_open = self.policy == "conformal"
+        rated = self.policy in ("healthy_fpr", "healthy_subject_max", "conformal")
+        if not math.isfinite(self.rate) or (
+            rated and not (self.rate > 0.0 if low_open else self.rate >= 0.0) * (self.rate < 1.0)
+        ):
+            span = "(0, 1)" if low_open else "[0, 1)" if rated else "finite"
+            raise BadParameter(
+                f"threshold {self.policy}: the rate {self.rate:g} must be {span if not rated else 'in ' + span}"
+            )
 
     @property
     def labels_used(self) -> str:
@@ -177,6 +196,7 @@ class Protocol:
         draws: bootstrap samples.
         level: of the confidence intervals.
         bootstrap_seed: of the resampling, the same for all methods so that their draws pair up.
+        masks: whether lesion subjects must have lesion masks.
         few: below this number of subjects a table says that n is too small.
     """
 
@@ -197,6 +217,7 @@ class Protocol:
     draws: int = 2000
     level: float = 0.95
     bootstrap_seed: int = 2023
+    masks: bool = True
     few: int = 30
 
     def as_dict(self) -> dict[str, Any]:
@@ -204,109 +225,42 @@ class Protocol:
         return asdict(self)
 
 
-_RANK = ("auprc", "auprc_median", "auroc", "auprc_pooled", "auroc_pooled")
-_OVERLAP = ("dice", "dice_median", "iou", "precision", "recall", "specificity", "dice_pooled")
-_ORACLE = ("oracle_dice", "oracle_dice_shared", "oracle_dice_subject")
-_REGION = ("aupro", "aupro_05", "lesion_recall", "lesion_precision", "lesion_f1")
-_BINS = ("lesion_recall_small", "lesion_recall_medium", "lesion_recall_large")
-_FROC = ("froc_1", "froc_2", "froc_4", "froc_8")
-_HEALTHY = (
-    "healthy_fp_ml",
-    "healthy_fpr",
-    "healthy_realised",
-    "healthy_components",
-    "healthy_slices",
-    "healthy_flagged",
-)
-_SUBJECT = (
-    "subject_auroc",
-    "subject_ap",
-    "subject_tpr_fpr01",
-    "subject_tpr_fpr05",
-    "subject_tpr_fpr10",
-    "subject_fpr_tpr95",
-)
-_SLICE = ("slice_auroc", "slice_ap", "slice_tpr_fpr01", "slice_tpr_fpr05", "slice_tpr_fpr10", "slice_fpr_tpr95")
-_BOUNDARY = ("hd95", "nsd", "avd")
-
-PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p
-    for p in (
-        Protocol(
-            name="brain-v1",
-            summary="volumes; foreground only; threshold from healthy validation subjects; ranked by mean AUPRC",
-            # A 5x5x5 median, as published with mDDPM, erases every lesion of under about half a millilitre at 2 mm.
-            postprocess=(Step("median", 3),),
-            threshold=Threshold("healthy_fpr", 0.05),
-            metrics=(
-                "auprc", "dice", *(m for m in (*_RANK, *_OVERLAP) if m not in ("auprc", "dice")), *_ORACLE, *_REGION, *_BINS,
-                *_FROC, "aupimo", *_BOUNDARY, *_HEALTHY, *_SUBJECT, *_SLICE,
-            ),
-            rank_by="auprc",
-        ),
-        Protocol(
-            name="image-v1",
-            summary="no masks needed: which subjects, which slices are anomalous; threshold conformal on healthy subjects",
-            postprocess=(Step("median", 3),),
-            threshold=Threshold("conformal", 0.2),
-            metrics=(*_SUBJECT, *_SLICE, "healthy_flagged", "healthy_realised", "healthy_slices"),
-            rank_by="subject_auroc",
-        ),
-        Protocol(
-            name="mddpm-paper",
-            summary="as the code released with mDDPM: 2 mm box, erosion, 5x5x5 median, threshold on labelled validation",
-            preparation=Preparation(Intensity(clip_high=True)),
-            grid=Grid((2.0, 2.0, 2.0), (50, 96, 96)),
-            region="box",
-            postprocess=(Step("erode", 0), Step("median_box", 5)),
-            threshold=Threshold("val_bisection", 0.0),
-            other_thresholds=(Threshold("val_best_dice", 0.0),),
-            found_steps=(Step("remove_small_filled", 7),),
-            metrics=(
-                "dice", "dice_val_best", "auprc", "auroc", "oracle_dice_subject", "hd100", "precision", "recall",
-                "specificity",
-            ),
-            rank_by="dice",
-        ),
-    )
-}  # fmt: skip
-_PAPER = PROTOCOLS["mddpm-paper"]
-PROTOCOLS = {
-    **PROTOCOLS,
-    "mddpm-text": replace(
-        _PAPER,
-        name="mddpm-text",
-        summary="as mddpm-paper in the order of the papers' texts: the median before the erosion",
-        postprocess=tuple(reversed(_PAPER.postprocess)),
-    ),
-}
-
-DEFAULT = "brain-v1"
+def prepared_as(protocol: Protocol, preparation: Mapping[str, Any], name: str) -> Protocol:
+    """Return the protocol for cells that were prepared under another one, `name`: a protocol of its own if that differs."""
+    if preparation == asdict(protocol.preparation):
+        return protocol
+    intensity = Intensity(**preparation["intensity"])
+    own = Preparation(intensity, preparation["train_foreground"])
+    return replace(protocol, name=f"{protocol.name} (prepared as {name})", preparation=own)
 
 
-def get_protocol(name: str) -> Protocol:
-    """Return the protocol `name`.
+def variant(
+    protocol: Protocol,
+    *,
+    threshold: Threshold | None = None,
+    without: Sequence[str] = (),
+    hit: str = "",
+    reduction: str = "",
+) -> Protocol:
+    """Return the protocol with other choices, or without some steps of its chains; the name says so.
 
     Raises:
-        UnknownName: with the nearest name.
+        UsageError: if a step that is to be left out is not there, or a choice does not exist.
     """
-    if name not in PROTOCOLS:
-        raise unknown_name("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
-
-
-def variant(protocol: Protocol, *, threshold: Threshold | None = None, without: Sequence[str] = ()) -> Protocol:
-    """Return the protocol with another threshold, or without some steps of its chains; the name says so.
-
-    Raises:
-        UsageError: if a step that is to be left out is not there.
-    """
+    if hit and hit not in HITS:
+        raise unknown_name("hit criterion", hit, HITS)
+    if reduction and reduction not in REDUCTIONS:
+        raise unknown_name("reduction", reduction, REDUCTIONS)
     there = [s.name for s in (*protocol.postprocess, *protocol.found_steps)]
     if missing := [name for name in without if name not in there]:
         raise UsageError(f"{protocol.name} has no step {missing[0]!r}; its steps: {', '.join(there) or 'none'}")
     words = [f"without {name}" for name in without]
-    if threshold is not None and threshold != protocol.threshold:
+    if threshold is not None and threshold.words != protocol.threshold.words:
         words.append(threshold.words)
+    if hit and hit != protocol.hit:
+        words.append(f"hit by {hit}")
+    if reduction and reduction != protocol.reduction:
+        words.append(f"scored by {reduction}")
     if not words:
         return protocol
     unlabelled = threshold is not None and threshold.labels_used == "none"
@@ -315,6 +269,8 @@ def variant(protocol: Protocol, *, threshold: Threshold | None = None, without: 
         name=f"{protocol.name} ({', '.join(words)})",
         postprocess=tuple(s for s in protocol.postprocess if s.name not in without),
         found_steps=tuple(s for s in protocol.found_steps if s.name not in without),
+        hit=hit or protocol.hit,  # type: ignore[arg-type]
+        reduction=reduction or protocol.reduction,
         threshold=threshold or protocol.threshold,
         # A rule that reads no labels is given where there are none, so nothing else may ask for them.
         other_thresholds=() if unlabelled else protocol.other_thresholds,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from uadbench.bank import Bank
 from uadbench.dataset import Dataset, Split
-from uadbench.errors import DataError, DegenerateScores, Incompatible, PluginError, StoreError, UsageError
-from uadbench.evaluation import evaluate, is_current
-from uadbench.params import as_text
-from uadbench.plan import fingerprint_of, lacks, resolve_dataset
-from uadbench.protocol import Protocol
+from uadbench.errors import DataError, Incompatible, MapError, UADBenchError
+from uadbench.evaluation import evaluate
+from uadbench.params import as_text, describe
+from uadbench.plan import content_of, fingerprint_of, lacks, resolve_dataset
+from uadbench.protocol import Protocol, prepared_as
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter
 from uadbench.result import Cell
+from uadbench.results import has_current
 from uadbench.store import CellFolder
+
+MEMORY = 256 * 2**20
+"""Bytes of volumes that are kept for the next cell."""
 
 
 @dataclass
@@ -51,23 +54,33 @@ class Replay:
     _banks: dict[str, Bank] = field(default_factory=dict)
 
     def one(self, folder: CellFolder, protocol: Protocol, reporter: Reporter) -> Replayed:
-        """Evaluate one cell, unless that was done by this code already."""
-        place = folder.evaluation(protocol.name)
+        """Evaluate one cell, unless that was done by this code already.
+
+        A cell that was prepared under another protocol, so that methods saw something else, is evaluated under a variant
+        that says so.
+        """
+        name = protocol.name
         try:
-            if not self.force and place in folder.evaluations() and _current(folder, place, protocol):
-                return Replayed(folder, protocol.name, "kept")
+            cell, config = folder.cell(), folder.read_json("config.json")
+            protocol = prepared_as(protocol, cell.preparation, config["protocol"]["name"])
+            name = protocol.name
+            if not self.force and has_current(folder, protocol):
+                return Replayed(folder, name, "kept")
             bank, split = self.data(folder)
             if reason := lacks(protocol, split):
-                return Replayed(folder, protocol.name, "skipped", reason)
+                return Replayed(folder, name, "skipped", reason)
             total = len(split.val) + len(split.test_lesion) + len(split.test_healthy)
             with folder.locked(), reporter.bar("evaluate", total) as advance:
                 evaluation = evaluate(folder, bank.load, split, protocol, each_subject=lambda: advance(1))
                 evaluation.write(folder)
         except Incompatible as error:
-            return Replayed(folder, protocol.name, "skipped", str(error))
-        except (StoreError, DegenerateScores, DataError, PluginError, UsageError) as error:
-            return Replayed(folder, protocol.name, "failed", str(error))
-        return Replayed(folder, protocol.name, "evaluated")
+            return Replayed(folder, name, "skipped", str(error))
+        except MapError as error:
+            folder.set_status("interrupted", reason=str(error))  # The run command makes what is missing.
+            return Replayed(folder, name, "failed", str(error))
+        except UADBenchError as error:
+            return Replayed(folder, name, "failed", str(error))
+        return Replayed(folder, name, "evaluated")
 
     def data(self, folder: CellFolder) -> tuple[Bank, Split]:
         """Return the data of a cell, opened once for all cells that share them, and who was used for what.
@@ -87,26 +100,21 @@ class Replay:
         """
         if cell.data_id not in self._banks:
             dataset = self._dataset(cell, config)
-            if fingerprint_of(dataset) != cell.fingerprint:
+            # Content and roles decide; that an adapter was rewritten and gives the same files is no reason to refuse.
+            if fingerprint_of(dataset) != cell.fingerprint and content_of(dataset) != config.get("content"):
                 raise DataError(
-                    f"{cell.dataset}: the data, their split or their adapter are not those of the run; restore them, name "
+                    f"{cell.dataset}: the data or their split are not those of the run; restore them, name "
                     "where they lie with -D root=..., or run the methods again"
                 )
-            self._banks[cell.data_id] = Bank(dataset, cell.dataset, None)
+            self._banks[cell.data_id] = Bank(dataset, cell.dataset, None, memory=MEMORY)
         return self._banks[cell.data_id]
 
     def _dataset(self, cell: Cell, config: dict[str, Any]) -> Dataset:
         """Return the dataset with the parameters of the run; what the command line gives comes first."""
         stored = {k: v["value"] for k, v in config["dataset"].items() if v["source"] != "default"}
         texts = [f"{k}={as_text(v)}" for k, v in stored.items() if v is not None]
-        given = {text.partition("=")[0] for text in self.given}
+        cls = self.registry.dataset(cell.dataset)
+        known = {p.name for p in describe(cls)}  # Other datasets of the store have other parameters.
+        given = {text.partition("=")[0]: text for text in self.given if text.partition("=")[0] in known}
         texts = [t for t in texts if t.partition("=")[0] not in given]
-        return resolve_dataset(self.registry.dataset(cell.dataset), cell.dataset, [*texts, *self.given])[0]
-
-
-def _current(folder: CellFolder, place: Path, protocol: Protocol) -> bool:
-    """Whether an evaluation can be read and is of this protocol and this code."""
-    try:
-        return is_current(folder.result(place), protocol)
-    except StoreError:
-        return False
+        return resolve_dataset(cls, cell.dataset, [*texts, *given.values()])[0]

@@ -39,16 +39,25 @@ class Stored:
     provenance: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
     data_chosen: frozenset[str] = frozenset()
-
-    @cached_property
-    def draws(self) -> dict[str, NDArray[np.float64]]:
-        """The bootstrap draws of metrics of all subjects together, by name, read once."""
-        return self.folder.read_arrays(f"{self.evaluation}/bootstrap.npz")
+    prepared: str = ""
+    """The protocol under which it was run."""
+    evaluated: float = 0.0
+    """When the numbers were written, in seconds."""
+    draws: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """The bootstrap draws of metrics of all subjects together, by name."""
 
     @property
     def data_id(self) -> str:
         """What must be equal for two rows to stand in one table: data, preparation and protocol."""
         return digest([self.cell.data_id, self.protocol])
+
+    @cached_property
+    def people(self) -> frozenset[tuple[str, str]]:
+        """The test persons, with their roles."""
+        if self.subjects is None:
+            return frozenset()
+        tested = self.subjects[self.subjects["role"] != "val"]
+        return frozenset(zip(tested["role"], tested["person"], strict=True))
 
 
 @dataclass
@@ -79,6 +88,14 @@ class Row:
     def done(self) -> int:
         """Number of finished cells."""
         return sum(c.state == "done" for c in self.cells)
+
+    @property
+    def never(self) -> str:
+        """Why the row is never ranked, however complete it is; empty if it may be."""
+        if reason := next((str(c.provenance["unranked"]) for c in self.cells if c.provenance.get("unranked")), ""):
+            return reason
+        peeks = any(c.result and c.result.labels_used == "test" for c in self.cells)
+        return "the threshold was chosen on test labels" if peeks else ""
 
     def draws(self, metric: str) -> NDArray[np.float64]:
         """Return the bootstrap draws of a metric of all subjects together, averaged over cells; empty if there are none."""
@@ -116,16 +133,24 @@ def _read(folder: CellFolder, place: Path | None) -> Stored:
         folder, cell, config["protocol"], state, str(status.get("reason", "")), str(status.get("changed", ""))
     )
     stored.preset = str(config.get("preset", ""))
+    stored.prepared = str(config["protocol"]["name"])
     stored.data_chosen = frozenset(k for k, v in config.get("dataset", {}).items() if v["source"] != "default")
     if place is not None:
         stored.evaluation, stored.result = place, folder.result(place)
         stored.protocol = dict(stored.result.protocol)
         stored.provenance = folder.read_json("provenance.json")
-        table = folder.path / place / "subjects.csv"
+        table, arrays = folder.path / place / "subjects.csv", place / "bootstrap.npz"
         try:
+            stored.evaluated = (folder.path / place / "metrics.json").stat().st_mtime
             stored.subjects = pd.read_csv(table, dtype={"subject": str, "person": str})
         except (OSError, ValueError) as error:
-            raise StoreError(f"{table} is damaged ({error}); give: uadbench evaluate") from error
+            raise StoreError(f"{table} is damaged ({error}); give: uadbench evaluate --force") from error
+        try:
+            stored.draws = folder.read_arrays(str(arrays))
+        except StoreError as error:  # Its remedy is about maps, which cost a run.
+            raise StoreError(
+                f"{folder.path / arrays} is missing or damaged; give: uadbench evaluate --force"
+            ) from error
     return stored
 
 
@@ -193,8 +218,11 @@ def _value(metric: Metric, done: list[Stored], where: str, method: IntervalMetho
         if where or not found:
             return nothing
         value = float(np.mean([v.value for v in found]))
+        # Seeds test the same people, folds may test others: all of them together are those behind the value.
+        sets = {c.people: c.result.metrics[metric.name] for c in done if c.result and metric.name in c.result.metrics}
+        n, excluded = sum(v.n for v in sets.values()), sum(v.excluded for v in sets.values())
         draws, without = _mean_draws(done, metric.name), _mean_draws(done, metric.name + WITHOUT)
-        return Value(value, *limits(draws, without, value, protocol["level"], method), found[0].n, found[0].excluded)
+        return Value(value, *limits(draws, without, value, protocol["level"], method), n, excluded)
     numbers = per_person(metric, done, where).to_numpy(np.float64)
     kept = numbers[np.isfinite(numbers)]
     if not len(kept):
@@ -219,9 +247,12 @@ def per_person(metric: Metric, done: list[Stored], where: str = "") -> pd.Series
 
 
 def _mean_draws(done: list[Stored], metric: str) -> NDArray[np.float64]:
-    """Return the draws averaged over cells: all resample the same people alike, so their mean is a draw of the mean."""
+    """Return the draws averaged over cells: all resample the same people alike, so their mean is a draw of the mean.
+
+    Empty where cells hold different people: their draws have nothing in common.
+    """
     by_cell = [c.draws.get(metric, np.empty(0)) for c in done]
-    same = len({len(d) for d in by_cell}) == 1
+    same = len({len(d) for d in by_cell}) == 1 and len({c.people for c in done}) == 1
     return np.asarray(np.mean(by_cell, axis=0), np.float64) if same else np.empty(0)
 
 

@@ -13,14 +13,24 @@ from typing import Any
 import uadbench
 from uadbench.bank import Bank
 from uadbench.dataset import Role, Subject
-from uadbench.errors import Busy, DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
-from uadbench.evaluation import Evaluation, evaluate, is_current
+from uadbench.errors import (
+    Busy,
+    DataError,
+    DegenerateScores,
+    Incompatible,
+    Interrupted,
+    MapError,
+    StoreError,
+    UADBenchError,
+)
+from uadbench.evaluation import evaluate
 from uadbench.files import now
 from uadbench.method import Method, Run, derive_seed
 from uadbench.plan import Plan, Planned
 from uadbench.preparation import slice_scores
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
 from uadbench.reporter import Reporter, Stop
+from uadbench.results import Evaluation, has_current
 from uadbench.store import CellFolder, Store
 from uadbench.volumes import HealthyImages, score_volume, to_planes
 from uadbench.weights import FILE as FITTED
@@ -66,14 +76,15 @@ def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None 
                 continue
             folder = store.folder(planned.cell) if planned.cell else None
             reporter.begin(planned, number, len(plan.cells))
+            state, reason = "", ""
             if folder and folder.done:
                 state, reason = _kept(plan, folder, bank, reporter)
-            else:
+            if not folder or not folder.done:  # Not yet, or no longer, because a map is missing.
                 runnable = folder and not planned.skip and not planned.failure
                 if runnable and not checked:
                     subjects = list(plan.split.items())
                     with reporter.bar("data", len(subjects)) as advance:
-                        bank.check(plan.split, each_subject=lambda: advance(1))
+                        bank.check(plan.split, masks=plan.protocol.masks, each_subject=lambda: advance(1))
                     checked = True
                 state, reason = _one(plan, planned, folder, bank, reporter, stop)
             outcome.cells.append((planned, folder, state, reason))
@@ -90,9 +101,8 @@ def evaluate_cell(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter
 
 def _kept(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter) -> tuple[str, str]:
     """Evaluate a finished cell if it was not yet, under this protocol and by this code; its maps are kept."""
-    place = folder.evaluation(plan.protocol.name)
     try:
-        if place in folder.evaluations() and is_current(folder.result(place), plan.protocol):
+        if has_current(folder, plan.protocol):
             return "kept", ""
         with folder.locked():
             evaluate_cell(plan, folder, bank, reporter).write(folder)
@@ -100,6 +110,9 @@ def _kept(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter) -> tup
         return "busy", str(error)
     except Incompatible as error:
         return "skipped", str(error)
+    except MapError as error:
+        folder.set_status("interrupted", reason=str(error))
+        return "interrupted", ""
     except (StoreError, DegenerateScores) as error:
         return "failed", str(error)
     return "evaluated", ""

@@ -45,10 +45,11 @@ def draw_sheet(
         The path of the PNG, or None if no subject has a value.
     """
     metric = get_metric(plan.protocol.rank_by)
-    if metric.compute is None:  # A number of all subjects together: best and worst are those of the map's own score.
-        metric = get_metric("auprc")
-    ranked = [r for r in rows if r["role"] == "test_lesion" and np.isfinite(r.get(metric.name, np.nan))]
-    ranked.sort(key=lambda r: r[metric.name], reverse=metric.higher_is_better)
+    column, title, up = metric.column, metric.title, metric.higher_is_better
+    if metric.compute is None:  # A number of all subjects together; each one has its own score.
+        column, title, up = f"score {plan.protocol.reduction}", "score", True
+    ranked = [r for r in rows if r["role"] == "test_lesion" and np.isfinite(r.get(column, np.nan))]
+    ranked.sort(key=lambda r: r[column], reverse=up)
     if not ranked:
         return None
     by_key = {s.key: s for s in plan.split.test_lesion}
@@ -58,7 +59,7 @@ def draw_sheet(
     panels = []
     for word, row in chosen:
         kind = row.get("group:lesion_kind")
-        words = [word, row["subject"], str(kind) if kind else "", f"{metric.title} {row[metric.name]:.3f}"]
+        words = [word, row["subject"], str(kind) if kind else "", f"{title} {row[column]:.3f}"]
         words.append(f"Dice {row['dice']:.3f}" if np.isfinite(row.get("dice", np.nan)) else "")
         panels.append(
             _panel("\n".join(w for w in words if w), by_key[row["subject"]], folder, method, bank, plan, cell)
@@ -72,16 +73,17 @@ def _panel(
     title: str, subject: Subject, folder: CellFolder, method: Method, bank: Bank, plan: Plan, cell: Cell
 ) -> Panel:
     volume, image = bank.get(subject)
-    assert volume.lesion is not None
-    index = int((volume.lesion & inside(volume)).sum(axis=(1, 2)).argmax())
+    lesion = volume.foreground if volume.lesion is None else volume.lesion
+    index = volume.grid[0] // 2 if lesion is None else int((lesion & inside(volume)).sum(axis=(1, 2)).argmax())
+    lesion = np.zeros(volume.grid, bool) if volume.lesion is None else volume.lesion
     # A chain that is meant for another grid is not shown on this one.
     chain = plan.protocol.postprocess if plan.protocol.grid is None else ()
     anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, chain)[0]
     restored = _reconstruct(method, bank, subject, index, cell.seed, plan.device)
-    rows, columns = _box(volume.foreground, volume.lesion)
+    rows, columns = _box(volume.foreground, lesion)
     # A volume's rows run from back to front; a picture of it has the front on top.
     step = -1 if plan.dataset.card.orientation == "volume" else 1
-    drawn = [plane[rows, columns][::step] for plane in (image[0, index], anomaly_map[index], volume.lesion[index])]
+    drawn = [plane[rows, columns][::step] for plane in (image[0, index], anomaly_map[index], lesion[index])]
     rest = None if restored is None else restored[rows, columns][::step]
     return Panel(title, drawn[0], rest, drawn[1], drawn[2])
 

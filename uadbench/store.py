@@ -31,7 +31,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uadbench.errors import StoreError, UsageError
+from uadbench.errors import MapError, StoreError, UsageError
 from uadbench.files import PART, cannot_write, file_name, now, unwritable, write_atomic
 from uadbench.lock import held, hold
 from uadbench.result import Cell, Result, State, _plain
@@ -130,7 +130,8 @@ class CellFolder:
     def evaluations(self) -> list[Path]:
         """Return where the complete evaluations lie, relative to the cell; metrics.json is written last."""
         found = sorted(self.path.glob("evaluations/*/metrics.json"))
-        return [p.parent.relative_to(self.path) for p in found if (p.parent / "subjects.csv").is_file()]
+        others = ("subjects.csv", "lesions.csv", "bootstrap.npz")
+        return [p.parent.relative_to(self.path) for p in found if all((p.parent / name).is_file() for name in others)]
 
     def result(self, evaluation: Path) -> Result:
         """Read the numbers of one evaluation.
@@ -184,7 +185,7 @@ class CellFolder:
         except FileNotFoundError:
             raise StoreError(f"{path} does not exist; give the run command again to make it") from None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{path} is damaged ({error}); remove it and give the run command again") from error
+            raise StoreError(f"{path} is damaged ({error}); give the run command again") from error
 
     def map_path(self, key: str) -> Path:
         """Return where the map of subject `key` lies."""
@@ -213,12 +214,15 @@ class CellFolder:
         """
         import numpy as np
 
-        arrays = self.read_arrays(f"maps/{file_name(key)}.npz")
+        try:
+            arrays = self.read_arrays(f"maps/{file_name(key)}.npz")
+        except StoreError as error:
+            raise MapError(str(error)) from error
         try:
             anomaly_map = np.ldexp(arrays["map"].astype(np.float32), int(arrays["exponent"]))
             own = dict(zip(arrays["own_slice"].tolist(), arrays["own_score"].tolist(), strict=True))
         except KeyError as error:
-            raise StoreError(f"{self.map_path(key)} is damaged (no {error}); remove it and run again") from error
+            raise MapError(f"{self.map_path(key)} is damaged (no {error}); give the run command again") from error
         if grid is not None and anomaly_map.shape != grid:
             raise StoreError(
                 f"{self.map_path(key)} has the shape {anomaly_map.shape} but its subject has {grid}; the data are not "

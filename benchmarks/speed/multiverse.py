@@ -27,7 +27,8 @@ from uadbench.dataset import Split, Subject, Volume
 from uadbench.evaluation import by_person, evaluate
 from uadbench.multiverse import Pipeline, PipelineGrid, load_grid
 from uadbench.multiverse_scores import Source, score_methods
-from uadbench.protocol import Protocol, get_protocol
+from uadbench.protocol import Protocol
+from uadbench.protocols import get_protocol
 from uadbench.registry import Registry
 from uadbench.store import CellFolder
 

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from uadbench.arrays import FloatArray
 from uadbench.dataset import Split, Subject, Volume
 from uadbench.evaluation import evaluate
-from uadbench.protocol import get_protocol
+from uadbench.protocols import get_protocol
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ def compare(
     ] = False,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    board: Annotated[
+        str | None, typer.Option("--board", help="Only the table with this title, or with these words in it.")
+    ] = None,
     where: Annotated[str, typer.Option(help="Only the subjects of a group, such as lesion_kind=iso.")] = "",
     out_folder: Out = None,
     export: Annotated[Path | None, typer.Option(help="Write the pairs to a .csv file.")] = None,
@@ -44,22 +47,22 @@ def compare(
     if figure and not every:
         raise UsageError("--figure draws the ranks of all methods; give --all as well")
     from uadbench.cli.boards import boards_of
-    from uadbench.compare import chosen_rows, compare_all, compare_rows, pairs_table, ranks_table
+    from uadbench.compare import check_metric, chosen_rows, compare_all, compare_rows, pairs_table, ranks_table
     from uadbench.metrics.table import get_metric
 
     boards = boards_of(store_folder(out_folder), dataset=dataset, protocol=protocol, where=where)
-    if len(boards) > 1:
-        titles = "; ".join(b.title for b in boards)
-        raise UsageError(
-            f"the results are of several data or protocols: {titles}. Choose with --dataset and --protocol."
-        )
-    (board,) = boards
-    by = get_metric(metric) if metric else board.rank_by
-    if by.name not in {m.name for m in board.metrics}:
-        raise UsageError(f"{board.protocol} has no {by.name}; it has: {', '.join(m.name for m in board.metrics)}")
-    rows = chosen_rows(board, method or [])
+    found = _one_board(boards, board)
+    by = get_metric(metric) if metric else found.rank_by
+    if by.name not in {m.name for m in found.metrics}:
+        raise UsageError(f"{found.protocol} has no {by.name}; it has: {', '.join(m.name for m in found.metrics)}")
+    check_metric(by, where, rank=every)
+    rows = chosen_rows(found, method or [])
+    never = {row.method: row.never for row in rows if row.never}
+    if not method or every:  # A pair that was asked for by name is compared, and the reason is told.
+        rows = [row for row in rows if not row.never]
     if len(rows) < 2:
-        raise UsageError(f"{board.title} holds results of {len(rows)} method(s); two are needed to compare")
+        others = f", and {len(never)} that never rank" if never else ""
+        raise UsageError(f"{found.title} holds results of {len(rows)} method(s){others}; two are needed to compare")
     level, seed = 0.95, int(rows[0].cells[0].protocol["bootstrap_seed"])
     pairs = compare_rows(rows, by, where=where, seed=seed, level=level)
     ranked = compare_all(rows, by, where=where, seed=seed) if every else None
@@ -70,23 +73,46 @@ def compare(
     if figure and ranked:
         from uadbench.statistics.diagram import draw_diagram
 
-        draw_diagram(ranked.names, ranked.ranks, ranked.groups, figure, title=f"{board.title}: {by.title}")
+        draw_diagram(ranked.names, ranked.ranks, ranked.groups, figure, title=f"{found.title}: {by.title}")
         say(f"wrote {figure}")
     if as_json:
-        answer = {"board": board.title, "metric": by.name, "pairs": json.loads(table.to_json(orient="records"))}
+        answer = {"board": found.title, "metric": by.name, "pairs": json.loads(table.to_json(orient="records"))}
+        answer["never_ranked"] = never
         if ranked:
             answer["ranks"] = json.loads(ranks_table(ranked).to_json(orient="records"))
         typer.echo(json.dumps(answer, indent=1))
         return
-    _print(board, by, pairs, ranked)
+    _print(found, by, pairs, ranked)
+    there = {row.method for row in rows}
+    for name, reason in never.items():
+        typer.echo(f"warning: {name} never ranks{'' if name in there else ' and is left out'}: {reason}")
+
+
+def _one_board(boards: list[Board], words: str | None) -> Board:
+    """Return the board that is meant.
+
+    Raises:
+        UsageError: if there are several, or none with these words.
+    """
+    titles = "; ".join(b.title for b in boards)
+    if words:
+        boards = [b for b in boards if b.title == words] or [b for b in boards if words in b.title]
+    if len(boards) == 1:
+        return boards[0]
+    if not boards:
+        raise UsageError(f"no table has {words!r} in its title. There: {titles}.")
+    raise UsageError(
+        f"the results are of several data or protocols: {titles}. Choose with --dataset, --protocol, or --board and a title."
+    )
 
 
 def _print(board: Board, metric: Metric, pairs: list[Pair], ranked: All | None) -> None:
     from rich.table import Table
 
+    from uadbench.compare import by_tests
     from uadbench.export import short
 
-    console = out()
+    console, tested = out(), by_tests(metric)
     table = Table(title=f"{board.title}: difference in {metric.title}", title_justify="left")
     for name in ("a", "b"):
         table.add_column(name, overflow="fold")
@@ -96,16 +122,19 @@ def _print(board: Board, metric: Metric, pairs: list[Pair], ranked: All | None) 
         f = pair.found
         table.add_row(
             pair.a, pair.b, short(f.difference), f"[{short(f.low)}, {short(f.high)}]", str(f.n),
-            f"{f.wins} / {f.ties} / {f.losses}", _p(pair.p), _p(pair.p_wilcoxon), short(f.rank_biserial),
+            f"{f.wins} / {f.ties} / {f.losses}" if tested else "-", _p(pair.p), _p(pair.p_wilcoxon), short(f.rank_biserial),
         )  # fmt: skip
     console.print(table)
     for pair in pairs if len(pairs) <= 6 else ():
         console.print(pair.verdict(metric), markup=False)
-    console.print(
-        f"Paired by subject; seeds are averaged first. 95 % BCa bootstrap interval; p: sign-flip permutation test, both "
-        f"tests adjusted by Holm for {len(pairs)} pair(s); effect: rank-biserial correlation.",
-        markup=False,
+    how = (
+        f"95 % BCa bootstrap interval; p: sign-flip permutation test, both tests adjusted by Holm for {len(pairs)} pair(s); "
+        "effect: rank-biserial correlation."
+        if tested
+        else f"95 % percentile interval of bootstrap draws that resample the same subjects; {metric.title} is no mean over "
+        "subjects, so there are no tests, and intervals are not adjusted for the number of pairs."
     )
+    console.print(f"Paired by subject; seeds are averaged first. {how}", markup=False)
     if ranked is not None:
         _print_ranks(ranked, metric)
     if any(p.found.n < 30 for p in pairs):

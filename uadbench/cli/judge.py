@@ -30,6 +30,8 @@ def evaluate(
     without: Annotated[
         str | None, typer.Option(help="Leave out steps of the post-processing, separated by commas: median.")
     ] = None,
+    hit: Annotated[str, typer.Option(help="When a lesion counts as found: any, share, iou, centroid.")] = "",
+    reduction: Annotated[str, typer.Option(help="From a map to one score: mean, max, top1%, p95.")] = "",
     data: Annotated[
         list[str] | None, typer.Option("--data", "-D", help="key=value for data that lie elsewhere now: root=/data.")
     ] = None,
@@ -39,12 +41,15 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on standard output.")] = False,
 ) -> None:
     """Compute the numbers of stored results again from their maps, under any protocol: no method runs, no GPU is needed."""
-    from uadbench.protocol import Threshold, get_protocol, variant
+    from uadbench.protocol import Threshold, variant
+    from uadbench.protocols import get_protocol
 
     rule = Threshold.parse(threshold) if threshold else None
     steps = [name.strip() for name in (without or "").split(",") if name.strip()]
     names = [name.strip() for name in protocol.split(",") if name.strip()]
-    chosen = [variant(get_protocol(name), threshold=rule, without=steps) for name in names]
+    chosen = [
+        variant(get_protocol(name), threshold=rule, without=steps, hit=hit, reduction=reduction) for name in names
+    ]
 
     from uadbench.leaderboard import make_boards
     from uadbench.registry import Registry
@@ -71,9 +76,16 @@ def evaluate(
         typer.echo(json.dumps(out, indent=1))
     else:
         typer.echo("")
-        for wanted in chosen:
-            for board in make_boards(read_cells(folders, wanted.name)[0]):
+        for name in dict.fromkeys(r.protocol for r in rows):
+            # Where an evaluation failed, older numbers may still lie there; they are not those that were asked for.
+            current = [r.folder for r in rows if r.protocol == name and r.state in ("kept", "evaluated")]
+            cells, problems = read_cells(current, name)
+            for board in make_boards(cells):
                 print_board(board)
+            for problem in problems:
+                say(f"warning: left out: {problem}")
+            if missing := sum(r.protocol == name and r.state == "failed" for r in rows):
+                say(f"warning: {missing} result(s) under {name} could not be evaluated and are left out")
     raise typer.Exit(1 if any(r.state == "failed" for r in rows) else 0)
 
 
@@ -100,7 +112,7 @@ def _finished(store: Store, words: list[str]) -> list[CellFolder]:
 @protocols.command("list")
 def list_protocols(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the protocols."""
-    from uadbench.protocol import PROTOCOLS
+    from uadbench.protocols import PROTOCOLS
 
     if as_json:
         typer.echo(json.dumps([{"name": p.name, "summary": p.summary} for p in PROTOCOLS.values()], indent=1))
@@ -116,7 +128,7 @@ def show_protocol(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show every choice of a protocol, with the definition of each of its metrics."""
-    from uadbench.protocol import get_protocol
+    from uadbench.protocols import get_protocol
 
     protocol = get_protocol(name)
     if as_json:
@@ -135,12 +147,9 @@ def show_protocol(
         typer.echo(f"  {metric.name:<{width}}  {metric.description}")
 
 
-HITS = {"any": "any found voxel", "share": "10 % of it", "iou": "an IoU of 0.1", "centroid": "its centre"}
-
-
 def choices_of(protocol: Protocol) -> list[tuple[str, str]]:
     """Return every choice of a protocol in words."""
-    from uadbench.protocol import FOUND_STEPS, MAP_STEPS, POLICIES, REDUCTIONS
+    from uadbench.protocol import FOUND_STEPS, HITS, MAP_STEPS, POLICIES, REDUCTIONS
 
     intensity, grid = protocol.preparation.intensity, protocol.grid
     steps = [f"{s.name} {s.size:g}: {({**MAP_STEPS, **FOUND_STEPS})[s.name]}" for s in protocol.postprocess]

@@ -214,20 +214,6 @@ def reduce_map(values: FloatArray, how: str) -> float:
     return float(np.partition(values, first)[first:].mean(dtype=np.float64))
 
 
-def slice_scores(anomaly_map: FloatArray, where: BoolArray, how: str) -> NDArray[np.float64]:
-    """Return `reduce_map` of each slice of a map (D, H, W), (D,); NaN for slices without voxels in `where`.
-
-    The matching labels are `overlap.slices_with(lesion & where)`.
-
-    Raises:
-        ValueError: if shapes differ or a value inside `where` is not finite.
-    """
-    if anomaly_map.shape != where.shape or where.ndim != 3:
-        raise ValueError(f"the map {anomaly_map.shape} and where {where.shape} must be of one shape (D, H, W)")
-    planes = zip(anomaly_map, where, strict=True)
-    return np.array([reduce_map(plane[inside], how) for plane, inside in planes], np.float64)
-
-
 def _share(how: str) -> Fraction:
     """Return K of "topK%" or Q of "pQ" as written, so that 7 % of 100 voxels are 7 and not 8; 100 for the others."""
     if how in ("mean", "max"):

@@ -29,7 +29,6 @@ def aupro(
     lesions: Sequence[BoolArray],
     limit: float = 0.3,
     where: Sequence[BoolArray] | None = None,
-    per_slice: bool = False,
 ) -> float:
     """Return the exact AUPRO of all subjects together, from one sort of the healthy scores.
 
@@ -39,7 +38,6 @@ def aupro(
         limit: largest false positive rate, in (0, 1].
         where: the matching foregrounds. What lies outside takes no part: a region is labelled whole, and is judged by its
             voxels inside; one without any is left out.
-        per_slice: regions are the 8-connected components of slices and not the 26-connected ones of volumes.
 
     Returns:
         In [0, 1]; NaN without a region or without a healthy voxel.
@@ -50,7 +48,7 @@ def aupro(
     _check_limit(limit)
     inside, found, shares, count = [np.zeros(0, np.float32)], [], [], 0
     for number, (score, lesion) in enumerate(zip(scores, lesions, strict=True)):
-        part = _voxels(score, components(lesion, per_slice), None if where is None else where[number])
+        part = _voxels(score, components(lesion), None if where is None else where[number])
         inside.append(part.inside)
         found.append(part.lesion)
         shares.append(part.share)
@@ -197,20 +195,6 @@ class ProHistogram:
         else:
             self._knots.append(knots(0, np.zeros(1, np.int64), np.zeros(1)))
         self._regions.append(part.regions)
-
-    def merge(self, other: ProHistogram) -> None:
-        """Add the subjects of another histogram, after one's own.
-
-        Raises:
-            ValueError: if its bins are others.
-        """
-        if other._bits != self._bits:
-            raise ValueError(f"histograms of {self._bits} and {other._bits} bits do not add up")
-        self._exact &= other._exact
-        self._healthy += other._healthy
-        self._overlap += other._overlap
-        self._regions += other._regions
-        self._knots += other._knots
 
     def value(self, limit: float = 0.3) -> float:
         """Return the AUPRO; NaN without a region or without a healthy voxel."""

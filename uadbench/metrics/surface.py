@@ -70,12 +70,6 @@ class SurfaceDistances:
         near = np.count_nonzero(self.to_lesion <= tolerance) + np.count_nonzero(self.to_found <= tolerance)
         return float(near / (len(self.to_lesion) + len(self.to_found)))
 
-    def mean(self) -> float:
-        """Return ASSD, the mean in mm over the voxels of both surfaces together (Heimann et al., IEEE TMI 2009)."""
-        if not self.defined:
-            return float("nan")
-        return float((self.to_lesion.sum() + self.to_found.sum()) / (len(self.to_lesion) + len(self.to_found)))
-
 
 def surface_distances(
     found: BoolArray, lesion: BoolArray, spacing: tuple[float, float, float] | None

@@ -26,6 +26,8 @@ PEEKS = "; it peeks at the test labels and never ranks"
 
 
 def _by_threshold(case: Case, policy: str) -> float:
+    if policy not in case.thresholds:
+        return float("nan")
     return flat.dice(case.found_at(case.thresholds[policy]), case.lesion)
 
 

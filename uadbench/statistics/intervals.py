@@ -138,15 +138,15 @@ def bca(draws: FloatArray, jackknife: FloatArray, estimate: float, level: float 
 
     Returns:
         Lower and upper limit. Both are the estimate if all draws equal it. Both are NaN if the estimate or an entry of
-        the jackknife is not defined, if there are no draws, if the estimate lies outside the draws (no bias correction
-        is possible), or if the acceleration is too large for the level.
+        the jackknife is not defined, if there are no draws or no jackknife, if the estimate lies outside the draws (no
+        bias correction is possible), or if the acceleration is too large for the level.
     """
     from scipy.special import ndtr, ndtri
 
     nothing = float("nan"), float("nan")
     kept = np.asarray(draws, np.float64)
     kept = kept[np.isfinite(kept)]
-    if not len(kept) or not np.isfinite(estimate) or not np.isfinite(jackknife).all():
+    if not len(kept) or not len(jackknife) or not np.isfinite(estimate) or not np.isfinite(jackknife).all():
         return nothing
     slack = ROUNDING * max(float(np.abs(kept).max()), abs(estimate))
     below = np.count_nonzero(kept < estimate - slack)
