@@ -46,7 +46,7 @@ def uadbench_here(*words: str | Path, cwd: Path, **env: str) -> subprocess.Compl
     from uadbench.cli import main
 
     out, err = io.StringIO(), io.StringIO()
-    given = {"UADBENCH_PLUGINS": str(PLUGINS), **env}
+    given = {"UADBENCH_PLUGINS": str(PLUGINS), "COLUMNS": "200", **env}
     before, argv, home = {k: os.environ.get(k) for k in given}, sys.argv, Path.cwd()
     code = 0
     try:

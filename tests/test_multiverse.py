@@ -482,7 +482,9 @@ def call(runs: Path, *words: str | Path) -> str:
     app = typer.Typer()
     app.command()(command.multiverse)
     plugin = ["--plugin", str(PLUGINS / "blobs.py")]
-    done = CliRunner().invoke(app, [*map(str, words), "--out", str(runs), *plugin], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, [*map(str, words), "--out", str(runs), *plugin], env={"COLUMNS": "200"}, catch_exceptions=False
+    )
     assert done.exit_code == 0
     return done.stdout
 
