@@ -271,6 +271,8 @@ def test_one_of_several_tables_is_chosen_by_its_title(runs: Path) -> None:
         (("--metric", "auprc_median", "--all"), "--all cannot rank by it"),
         (("--figure", "x.png"), "give --all as well"),
         (("--export", "x.txt"), "the ending must be .csv"),
+        (("--export", "nowhere/x.csv"), "the folder nowhere does not exist; give another --export"),
+        (("--all", "--figure", "nowhere/x.svg"), "the folder nowhere does not exist; give another --figure"),
     ],
 )
 def test_wrong_comparisons_get_an_answer(words: tuple[str, ...], answer: str, runs: Path) -> None:

@@ -178,7 +178,7 @@ def test_other_formats_hold_the_same_rows(made: Path, tmp_path: Path, ending: st
 
 
 def test_an_unknown_format_is_refused(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.xlsx is no format of a leaderboard; possible: \.csv"):
+    with pytest.raises(UsageError, match=r"a.xlsx: the ending must be \.csv or \.md"):
         export([board_of(made)], tmp_path / "a.xlsx")
 
 

@@ -47,25 +47,12 @@ def test_components_are_those_of_scipy(density: float, shape: tuple[int, ...]) -
     assert [len(s) for s in ours] == list(regions.sizes)
 
 
-def test_components_of_slices_are_labelled_one_by_one() -> None:
-    mask = random_mask(2, (5, 9, 9), 0.2)
-    mask[3] = False
-    regions = components(mask, per_slice=True)
-    assert len(regions.sizes) == sum(len(sets(plane)) for plane in mask) > len(components(mask).sizes)
-    assert (regions.labels > 0).tolist() == mask.tolist()
-    assert regions.sizes.tolist() == np.bincount(regions.labels.reshape(-1))[1:].tolist()
-    for plane in regions.labels:
-        for label in np.unique(plane[plane > 0]):
-            assert (regions.labels == label).sum() == (plane == label).sum()
-
-
 def test_neighbours_at_a_corner_are_one_component_and_memory_order_does_not_matter() -> None:
     mask = np.zeros((3, 3, 3), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = True
     assert components(mask).sizes.tolist() == [2]
     assert components(np.asfortranarray(mask)).sizes.tolist() == [2]
     assert components(mask[::-1]).sizes.tolist() == [2]
-    assert components(mask, per_slice=True).sizes.tolist() == [1, 1]
     with pytest.raises(ValueError, match=r"\(D, H, W\)"):
         components(mask[0])
 
@@ -325,5 +312,4 @@ def test_thin_volumes_of_isolated_voxels_are_labelled() -> None:
     for shape in ((1, 63, 63), (3, 3, 3), (1, 1, 5), (1, 5, 1)):
         mask = np.zeros(shape, bool)
         mask[::2, ::2, ::2] = True
-        for per_slice in (False, True):
-            assert len(components(mask, per_slice).sizes) == mask.sum()
+        assert len(components(mask).sizes) == mask.sum()

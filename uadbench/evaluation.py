@@ -16,8 +16,7 @@ from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Split, Subject, Volume
 from uadbench.errors import DegenerateScores, Incompatible, UADBenchError
 from uadbench.metrics import Case, Metric
-from uadbench.metrics.bootstrap import interval, mean_draws, median_draws
-from uadbench.metrics.detection import reduce_map
+from uadbench.metrics.bootstrap import centre, centre_draws, interval
 from uadbench.metrics.pimo import SharedRate, shared_rate
 from uadbench.metrics.ranking import largest_precision
 from uadbench.metrics.table import get_metric
@@ -219,7 +218,7 @@ class _Run:
         )
         over = "lesion subjects" if role == "test_lesion" else "healthy subjects"
         row = _row(role, subject, read) | _facts(case, lesion)
-        row[f"score {self.protocol.reduction}"] = reduce_map(case.score, self.protocol.reduction)
+        row[f"score {self.protocol.reduction}"] = case.reduced
         columns = {m.column: m.compute for m in metrics if m.compute is not None and m.over == over}
         # Without a lesion in sight a subject says nothing about how lesions are found, whatever a formula may give.
         mute = role == "test_lesion" and not case.lesion.any()
@@ -257,11 +256,9 @@ class _Run:
                 draws[metric.name + WITHOUT] = found.without.astype(np.float32)
             else:
                 per_person = by_person(self.rows, metric.column)
-                kept = per_person[np.isfinite(per_person)]
-                n, excluded = len(kept), len(per_person) - len(kept)
-                middle = np.median if metric.aggregate == "median" else np.mean
-                exact = float(middle(kept)) if n else float("nan")
-                sample = (median_draws if metric.aggregate == "median" else mean_draws)(per_person, count, seed)
+                n = int(np.isfinite(per_person).sum())
+                exact, excluded = centre(per_person, metric.aggregate), len(per_person) - n
+                sample = centre_draws(per_person, metric.aggregate, count, seed)
             values[metric.name] = Value(exact, *interval(sample, level), n, excluded)
         return values, draws
 

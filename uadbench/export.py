@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from uadbench.errors import UsageError
-from uadbench.files import unwritable, write_atomic
+from uadbench.files import check_target, write_atomic
 from uadbench.leaderboard import Board
 from uadbench.metrics import Metric
 from uadbench.rows import Row
@@ -129,22 +128,6 @@ def long(boards: Sequence[Board]) -> pd.DataFrame:
     return table.astype({"rank": "Int64"})
 
 
-def check_target(path: Path) -> None:
-    """Refuse a file that no leaderboard can be written to. Folders are not made: a typo would hide the file.
-
-    Raises:
-        UsageError: saying why.
-    """
-    ending, folder = path.suffix.lower(), path.parent
-    if ending not in FORMATS:
-        raise UsageError(
-            f"{path}: {ending or 'no ending'} is no format of a leaderboard; possible: {', '.join(FORMATS)}"
-        )
-    reason = f"{path} is a folder" if path.is_dir() else f"the folder {folder} does not exist"
-    if path.is_dir() or not folder.is_dir() or (reason := unwritable(folder) or ""):
-        raise UsageError(f"{path} cannot be written: {reason}; give another --export")
-
-
 def export(boards: Sequence[Board], path: Path, *, as_long: bool = False) -> None:
     """Write the table to `path`, in the format of its ending.
 
@@ -152,7 +135,7 @@ def export(boards: Sequence[Board], path: Path, *, as_long: bool = False) -> Non
         UsageError: for an unknown ending, or a place where no file can be written.
         StoreError: if the disk is full.
     """
-    check_target(path)
+    check_target(path, FORMATS, "--export")
     ending = path.suffix.lower()
     table = long(boards) if as_long else wide(boards)
     if ending == ".csv":

@@ -6,11 +6,12 @@ import errno
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from uadbench.errors import StoreError
+from uadbench.errors import StoreError, UsageError
 from uadbench.identity import digest
 
 PART = ".part"
@@ -25,6 +26,21 @@ def file_name(key: str) -> str:
     """Return a name for `key` that every file system takes, different for different keys."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", key)
     return key if safe == key and not key.startswith(".") else f"{safe.lstrip('.')}-{digest(key)[:6]}"
+
+
+def check_target(path: Path, endings: Sequence[str], option: str) -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Folders are not made: a typo would hide the file.
+
+    Raises:
+        UsageError: saying why, and which option it was.
+    """
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"{option} {path}: the ending must be {' or '.join(endings)}")
+    reason = f"{path} is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
+    if path.is_dir() or not path.parent.is_dir() or (reason := unwritable(path.parent) or ""):
+        raise UsageError(f"{path} cannot be written: {reason}; give another {option}")
 
 
 def write_atomic(path: Path, data: bytes) -> None:

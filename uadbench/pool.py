@@ -16,7 +16,6 @@ from typing_extensions import Self
 from uadbench.arrays import BoolArray
 from uadbench.metrics import Case, Metric
 from uadbench.metrics.bootstrap import resamples
-from uadbench.metrics.bounds import RankMetrics
 from uadbench.metrics.detection import detection, detection_draws, reduce_map
 from uadbench.metrics.froc import Candidates, candidates, froc, froc_draws
 from uadbench.metrics.pooling import exact_pooled, pooled_from, pooled_from_scores
@@ -32,7 +31,6 @@ TOLERANCE = 1e-4
 KEPT = 128
 """Subjects whose histograms are kept, 1 to 2 MB each; of more subjects they are made again when they are needed."""
 
-DETECTED = ("auroc", "ap", "tpr_fpr01", "tpr_fpr05", "tpr_fpr10", "fpr_tpr95")
 RANK = {"auprc_pooled": "auprc", "auroc_pooled": "auroc", "oracle_dice": "oracle_dice"}
 NOTHING = np.empty(0)
 WITHOUT = "/without"
@@ -108,9 +106,10 @@ class Pool:
         """Count one test subject."""
         ill = role == "test_lesion"
         if not case.score.size:
+            self.empty += ill
             return
         if "subjects" in self.over:
-            self._item("subjects", reduce_map(case.score, self.protocol.reduction), ill, ill, person)
+            self._item("subjects", case.reduced, ill, ill, person)
         if "slices" in self.over:
             self._slices(ill, person, case)
         if not ill:
@@ -150,12 +149,13 @@ class Pool:
             return (ScoreHistogram.of(score, lesion) for score, lesion in self._spool())
 
         if self.wanted & set(RANK):
-            exact = self._rank()
+            found = self._total.histogram().rank_metrics()
+            coarse = max(found.ap_high - found.ap_low, found.auroc_high - found.auroc_low) > TOLERANCE
+            exact = exact_pooled(self._spool) if coarse else found
             facts |= {"path": exact.path, "ap_low": exact.ap_low, "ap_high": exact.ap_high}
             point = {"auprc_pooled": exact.ap, "auroc_pooled": exact.auroc, "oracle_dice": exact.dice}
             drawn = {}
             if self.people:
-                coarse = self._width() > TOLERANCE
                 drawn = pooled_from_scores(self._spool, weights) if coarse else pooled_from(parts, weights)
             for name in self.wanted & set(RANK):
                 values[name] = self._answer(drawn.get(RANK[name], NOTHING), point[name])
@@ -177,15 +177,6 @@ class Pool:
         n = len(dict.fromkeys(self.people))
         moved = drawn - drawn[0] + value if n > 1 and len(drawn) else NOTHING
         return Answer(value, moved[1 + n :], moved[1 : 1 + n], n, self.empty)
-
-    def _rank(self) -> RankMetrics:
-        """Return the rank metrics of all lesion subjects together, exactly if the histograms are too coarse."""
-        return exact_pooled(self._spool) if self._width() > TOLERANCE else self._total.histogram().rank_metrics()
-
-    def _width(self) -> float:
-        """Return how far the bounds of average precision and AUROC from the histograms are apart."""
-        found = self._total.histogram().rank_metrics()
-        return max(found.ap_high - found.ap_low, found.auroc_high - found.auroc_low)
 
     def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64]) -> None:
         for name, limit in (("aupro", 0.3), ("aupro_05", 0.05)):
@@ -211,12 +202,11 @@ class Pool:
         ill = np.zeros(len(ids), bool)
         ill[column[np.array(items.ill, bool)]] = True
         drawn: dict[str, NDArray[np.float64]] = {}
-        if positive.any() and not positive.all() and ill.sum() > 1 and (~ill).sum() != 1 and len(ids) > 2:
+        if ill.sum() > 1 and (~ill).sum() != 1 and len(ids) > 2:
             seed = self.protocol.bootstrap_seed  # One seed for both would draw groups of one size alike.
             weights = _weights(list(ids), self.protocol.draws, (seed, seed + 1), ill)
             drawn = detection_draws(score, positive, weights, column)
-        n, both_kinds = len(ids), positive.any() and not positive.all()
-        point = detection(score, positive) if both_kinds else dict.fromkeys(DETECTED, float("nan"))
+        point, n = detection(score, positive), len(ids)
         for name in names:
             key = name.removeprefix(prefix)
             sample = drawn.get(key, NOTHING)

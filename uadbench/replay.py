@@ -8,7 +8,7 @@ from typing import Any
 
 from uadbench.bank import Bank
 from uadbench.dataset import Dataset, Split
-from uadbench.errors import DataError, Incompatible, MapError, UADBenchError
+from uadbench.errors import Busy, DataError, Incompatible, MapError, UADBenchError
 from uadbench.evaluation import evaluate
 from uadbench.params import as_text, describe
 from uadbench.plan import content_of, fingerprint_of, lacks, resolve_dataset
@@ -16,11 +16,36 @@ from uadbench.protocol import Protocol, prepared_as
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter
 from uadbench.result import Cell
-from uadbench.results import has_current
+from uadbench.results import Evaluation, has_current
 from uadbench.store import CellFolder
 
 MEMORY = 256 * 2**20
 """Bytes of volumes that are kept for the next cell."""
+
+
+def evaluate_cell(folder: CellFolder, bank: Bank, split: Split, protocol: Protocol, reporter: Reporter) -> Evaluation:
+    """Evaluate the stored maps of a cell, with a bar. Nothing is written."""
+    with reporter.bar("evaluate", len(split.val) + len(split.test_lesion) + len(split.test_healthy)) as advance:
+        return evaluate(folder, bank.load, split, protocol, each_subject=lambda: advance(1))
+
+
+def evaluate_again(
+    folder: CellFolder, bank: Bank, split: Split, protocol: Protocol, reporter: Reporter
+) -> tuple[str, str]:
+    """Evaluate a finished cell and store the result; return what became of it and why."""
+    try:
+        with folder.locked():
+            evaluate_cell(folder, bank, split, protocol, reporter).write(folder)
+    except Busy as error:
+        return "busy", str(error)
+    except Incompatible as error:
+        return "skipped", str(error)
+    except MapError as error:
+        folder.set_status("interrupted", reason=str(error))  # The run command makes what is missing.
+        return "failed", str(error)
+    except UADBenchError as error:
+        return "failed", str(error)
+    return "evaluated", ""
 
 
 @dataclass
@@ -69,18 +94,10 @@ class Replay:
             bank, split = self.data(folder)
             if reason := lacks(protocol, split):
                 return Replayed(folder, name, "skipped", reason)
-            total = len(split.val) + len(split.test_lesion) + len(split.test_healthy)
-            with folder.locked(), reporter.bar("evaluate", total) as advance:
-                evaluation = evaluate(folder, bank.load, split, protocol, each_subject=lambda: advance(1))
-                evaluation.write(folder)
-        except Incompatible as error:
-            return Replayed(folder, name, "skipped", str(error))
-        except MapError as error:
-            folder.set_status("interrupted", reason=str(error))  # The run command makes what is missing.
-            return Replayed(folder, name, "failed", str(error))
+            state, reason = evaluate_again(folder, bank, split, protocol, reporter)
         except UADBenchError as error:
             return Replayed(folder, name, "failed", str(error))
-        return Replayed(folder, name, "evaluated")
+        return Replayed(folder, name, "failed" if state == "busy" else state, reason)
 
     def data(self, folder: CellFolder) -> tuple[Bank, Split]:
         """Return the data of a cell, opened once for all cells that share them, and who was used for what.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from uadbench.errors import StoreError
 from uadbench.identity import digest
 from uadbench.metrics import Metric
-from uadbench.metrics.bootstrap import mean_draws, median_draws
+from uadbench.metrics.bootstrap import centre, centre_draws
 from uadbench.pool import WITHOUT
 from uadbench.result import Cell, Result, Value
 from uadbench.statistics.intervals import IntervalMethod, limits
@@ -227,9 +227,11 @@ def _value(metric: Metric, done: list[Stored], where: str, method: IntervalMetho
     kept = numbers[np.isfinite(numbers)]
     if not len(kept):
         return nothing
-    resample, middle = (median_draws, np.median) if metric.aggregate == "median" else (mean_draws, np.mean)
-    draws, value = resample(numbers, protocol["draws"], protocol["bootstrap_seed"]), float(middle(kept))
-    without = np.array([middle(np.delete(kept, i)) for i in range(len(kept))]) if len(kept) > 1 else np.empty(0)
+    value = centre(kept, metric.aggregate)
+    draws = centre_draws(kept, metric.aggregate, protocol["draws"], protocol["bootstrap_seed"])
+    # Only BCa asks for the jackknife, whose cost grows with the square of the people.
+    left_out = range(len(kept)) if method == "bca" else ()
+    without = np.array([centre(np.delete(kept, i), metric.aggregate) for i in left_out])
     return Value(value, *limits(draws, without, value, protocol["level"], method), len(kept), len(numbers) - len(kept))
 
 
@@ -261,10 +263,7 @@ def _point(metric: Metric, stored: Stored, where: str) -> float:
     if metric.compute is None:
         known = stored.result is not None and metric.name in stored.result.metrics and not where
         return stored.result.metrics[metric.name].value if known and stored.result else float("nan")
-    numbers = per_person(metric, [stored], where).to_numpy(np.float64)
-    kept = numbers[np.isfinite(numbers)]
-    middle = np.median if metric.aggregate == "median" else np.mean
-    return float(middle(kept)) if len(kept) else float("nan")
+    return centre(per_person(metric, [stored], where).to_numpy(np.float64), metric.aggregate)
 
 
 def _spread(metric: Metric, done: list[Stored], where: str) -> float:

@@ -13,24 +13,15 @@ from typing import Any
 import uadbench
 from uadbench.bank import Bank
 from uadbench.dataset import Role, Subject
-from uadbench.errors import (
-    Busy,
-    DataError,
-    DegenerateScores,
-    Incompatible,
-    Interrupted,
-    MapError,
-    StoreError,
-    UADBenchError,
-)
-from uadbench.evaluation import evaluate
+from uadbench.errors import Busy, DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
 from uadbench.files import now
 from uadbench.method import Method, Run, derive_seed
 from uadbench.plan import Plan, Planned
 from uadbench.preparation import slice_scores
 from uadbench.provenance import PeakMemory, command_line, commit, machine, versions
+from uadbench.replay import evaluate_again, evaluate_cell
 from uadbench.reporter import Reporter, Stop
-from uadbench.results import Evaluation, has_current
+from uadbench.results import has_current
 from uadbench.store import CellFolder, Store
 from uadbench.volumes import HealthyImages, score_volume, to_planes
 from uadbench.weights import FILE as FITTED
@@ -92,30 +83,11 @@ def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None 
     return outcome
 
 
-def evaluate_cell(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter) -> Evaluation:
-    """Evaluate the maps of a cell under the plan's protocol, with a bar."""
-    split = plan.split
-    with reporter.bar("evaluate", len(split.val) + len(split.test_lesion) + len(split.test_healthy)) as advance:
-        return evaluate(folder, bank.load, split, plan.protocol, each_subject=lambda: advance(1))
-
-
 def _kept(plan: Plan, folder: CellFolder, bank: Bank, reporter: Reporter) -> tuple[str, str]:
     """Evaluate a finished cell if it was not yet, under this protocol and by this code; its maps are kept."""
-    try:
-        if has_current(folder, plan.protocol):
-            return "kept", ""
-        with folder.locked():
-            evaluate_cell(plan, folder, bank, reporter).write(folder)
-    except Busy as error:
-        return "busy", str(error)
-    except Incompatible as error:
-        return "skipped", str(error)
-    except MapError as error:
-        folder.set_status("interrupted", reason=str(error))
-        return "interrupted", ""
-    except (StoreError, DegenerateScores) as error:
-        return "failed", str(error)
-    return "evaluated", ""
+    if has_current(folder, plan.protocol):
+        return "kept", ""
+    return evaluate_again(folder, bank, plan.split, plan.protocol, reporter)
 
 
 def _one(
@@ -203,7 +175,7 @@ class CellRun:
             with self._timed("score"):
                 self._score()
         with self._timed("evaluate"):
-            evaluation = evaluate_cell(self.plan, self.folder, self.bank, self.reporter)
+            evaluation = evaluate_cell(self.folder, self.bank, self.plan.split, self.plan.protocol, self.reporter)
         with self._timed("sheet"):
             try:
                 self._draw(evaluation.subjects)

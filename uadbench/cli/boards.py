@@ -11,6 +11,7 @@ import typer
 from uadbench.cli.console import out, print_board, say
 from uadbench.cli.run import Out, store_folder
 from uadbench.errors import StoreError, UsageError, suggest
+from uadbench.files import check_target
 
 if TYPE_CHECKING:
     from uadbench.leaderboard import Board
@@ -74,13 +75,13 @@ def leaderboard(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the methods by their stored results: mean, 95 % interval over subjects, n, seconds. Writes CSV and more."""
-    from uadbench.export import check_target, wide
+    from uadbench.export import FORMATS, wide
     from uadbench.export import export as write
 
     if long and not export:
         raise UsageError("--long is about the file: give --export leaderboard.csv too")
     if export:
-        check_target(export)
+        check_target(export, FORMATS, "--export")
     boards = boards_of(
         store_folder(out_folder), dataset=dataset, protocol=protocol, where=where, by=by, everything=everything,
         interval=interval,

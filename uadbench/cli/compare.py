@@ -11,6 +11,7 @@ import typer
 from uadbench.cli.console import out, say
 from uadbench.cli.run import Out, store_folder
 from uadbench.errors import UsageError
+from uadbench.files import check_target
 
 if TYPE_CHECKING:
     from uadbench.compare import All, Pair
@@ -40,10 +41,10 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare methods on the same subjects: difference with interval, paired tests adjusted for the number of pairs."""
-    if export and export.suffix.lower() != ".csv":
-        raise UsageError(f"--export {export}: the ending must be .csv")
-    if figure and figure.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--figure {figure}: the ending must be .png or .svg")
+    if export:
+        check_target(export, (".csv",), "--export")
+    if figure:
+        check_target(figure, (".png", ".svg"), "--figure")
     if figure and not every:
         raise UsageError("--figure draws the ranks of all methods; give --all as well")
     from uadbench.cli.boards import boards_of

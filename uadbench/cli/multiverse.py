@@ -13,6 +13,7 @@ import typer
 from uadbench.cli.console import TerminalReporter, out, say
 from uadbench.cli.run import Out, Plugins, store_folder
 from uadbench.errors import Interrupted, UsageError
+from uadbench.files import check_target
 
 if TYPE_CHECKING:
     from uadbench.dataset import Subject
@@ -49,10 +50,10 @@ def multiverse(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Re-score the stored maps under thousands of defensible pipelines: how far do the ranks depend on the choice?"""
-    if export and export.suffix.lower() != ".csv":
-        raise UsageError(f"--export {export}: the ending must be .csv")
-    if figure and figure.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--figure {figure}: the ending must be .png or .svg")
+    if export:
+        check_target(export, (".csv",), "--export")
+    if figure:
+        check_target(figure, (".png", ".svg"), "--figure")
     from uadbench.multiverse import load_grid
 
     declared = load_grid(grid)

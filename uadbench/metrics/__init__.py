@@ -62,6 +62,14 @@ class Case:
         return rank_curve(self.score, self.lesion)
 
     @cached_property
+    def reduced(self) -> float:
+        """The subject's one score, by the protocol's reduction; NaN without voxels."""
+        from uadbench.metrics.detection import reduce_map
+
+        assert self.protocol is not None
+        return reduce_map(self.score, self.protocol.reduction)
+
+    @cached_property
     def found(self) -> BoolArray:
         """What is called anomalous after the protocol's last steps, bool (N,)."""
         return self.found_at(self.threshold)

@@ -42,6 +42,17 @@ def median_draws(values: FloatArray, draws: int, seed: int) -> NDArray[np.float6
     return np.asarray((kept[middle[0]] + kept[middle[1]]) / 2.0)
 
 
+def centre(values: FloatArray, aggregate: str) -> float:
+    """Return the "mean" or "median" of the defined values; NaN if there are none."""
+    kept = np.asarray(values, np.float64)[np.isfinite(values)]
+    return float((np.median if aggregate == "median" else np.mean)(kept)) if len(kept) else float("nan")
+
+
+def centre_draws(values: FloatArray, aggregate: str, draws: int, seed: int) -> NDArray[np.float64]:
+    """Return the same in each bootstrap sample, (draws,)."""
+    return (median_draws if aggregate == "median" else mean_draws)(values, draws, seed)
+
+
 def interval(draws: FloatArray, level: float) -> tuple[float, float]:
     """Return the percentile interval that holds a share `level` of the draws; (NaN, NaN) if there are none."""
     finite = draws[np.isfinite(draws)]

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.errors import unknown_name
 from uadbench.metrics.ranking import RankCurve, auroc, average_precision, rank_curve
-
-REDUCTIONS = ("mean", "max", "top1%", "p95")
-"""The usual ways from a map to one score. `top` and `p` take any number: "top0.1%", "p99"."""
+from uadbench.protocol import REDUCTIONS
 
 FPR_LIMITS = (0.01, 0.05, 0.10)
 TPR_LEVEL = 0.95
@@ -75,9 +73,9 @@ def detection(score: FloatArray, positive: BoolArray) -> dict[str, float]:
         positive: bool (n,), whether the item is anomalous.
 
     Returns:
-        "auroc", "ap", "tpr_fpr01", "tpr_fpr05", "tpr_fpr10" and "fpr_tpr95". Average precision is NaN without an anomalous
-        item, all others also without a healthy one. Print the share of anomalous items next to "ap": it is
-        what a constant score gets.
+        "auroc", "ap", "tpr_fpr01", "tpr_fpr05", "tpr_fpr10" and "fpr_tpr95". All are NaN if one kind of items
+        is absent: then nothing is told apart. Print the share of anomalous items next to "ap": it is what a constant score
+        gets.
 
     Raises:
         ValueError: if shapes differ or a score is not finite.
@@ -85,7 +83,8 @@ def detection(score: FloatArray, positive: BoolArray) -> dict[str, float]:
     curve = rank_curve(score, positive)
     found = {"auroc": auroc(curve), "ap": average_precision(curve)}
     found |= {_tpr_name(limit): tpr_at_fpr(curve, limit) for limit in FPR_LIMITS}
-    return found | {_FPR_NAME: fpr_at_tpr(curve, TPR_LEVEL)}
+    found |= {_FPR_NAME: fpr_at_tpr(curve, TPR_LEVEL)}
+    return found if curve.positives and curve.negatives else dict.fromkeys(found, float("nan"))
 
 
 def detection_draws(
@@ -101,7 +100,7 @@ def detection_draws(
             where each item is a subject.
 
     Returns:
-        The names of `detection`, each (draws,). NaN where a sample has no item of a kind that the metric needs.
+        The names of `detection`, each (draws,). NaN where a sample has items of one kind only.
 
     Raises:
         ValueError: if shapes do not fit or a score is not finite.
@@ -165,8 +164,8 @@ def _draw(weights: NDArray[np.float64], columns: NDArray[np.intp], steps: _Steps
         out[_tpr_name(limit)] = tpr[rows, np.count_nonzero(fpr <= limit, axis=1)]
     first = np.argmax(tpr >= TPR_LEVEL, axis=1)
     out[_FPR_NAME] = np.hstack([np.zeros((len(fpr), 1)), fpr])[rows, first]
-    for name, values in out.items():
-        values[(positives == 0) | ((negatives == 0) & (name != "ap"))] = np.nan
+    for values in out.values():
+        values[(positives == 0) | (negatives == 0)] = np.nan
     return out
 
 

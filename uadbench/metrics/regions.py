@@ -22,16 +22,14 @@ class Regions(NamedTuple):
     sizes: NDArray[np.int64]
 
 
-def components(mask: BoolArray, per_slice: bool = False) -> Regions:
+def components(mask: BoolArray) -> Regions:
     """Label the components of a mask; voxels that share a face, an edge or a corner belong together.
 
     Args:
         mask: bool (D, H, W).
-        per_slice: label every slice by itself, as 2-D benchmarks do.
 
     Returns:
-        26-connected components; with D = 1 or `per_slice` these are the 8-connected ones of the slices. None for an
-        empty mask.
+        26-connected components; with D = 1, a picture, these are the 8-connected ones. None for an empty mask.
 
     Raises:
         ValueError: if the mask is not (D, H, W).
@@ -42,16 +40,7 @@ def components(mask: BoolArray, per_slice: bool = False) -> Regions:
         raise ValueError(f"mask {mask.shape} must be (D, H, W)")
     if not mask.any():
         return Regions(np.zeros(mask.shape, np.uint32), np.zeros(0, np.int64))
-    kind, connectivity = (
-        np.ascontiguousarray(mask, np.bool_).view(np.uint8),
-        26,
-    )  # cc3d 4.1 fails on some thin bool masks.
-    if not per_slice or len(mask) == 1:
-        labels, count = cc3d.connected_components(kind, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
-    else:
-        labels, count = np.zeros(mask.shape, np.uint32), 0
-        for plane, out in zip(kind, labels, strict=True):
-            part, more = cc3d.connected_components(plane, connectivity=8, return_N=True, out_dtype=np.uint32)
-            np.add(part, np.uint32(count), out=out, where=plane.view(np.bool_))
-            count += more
+    # cc3d 4.1 fails on some thin bool masks.
+    kind = np.ascontiguousarray(mask, np.bool_).view(np.uint8)
+    labels, count = cc3d.connected_components(kind, connectivity=26, return_N=True, out_dtype=np.uint32)
     return Regions(labels, np.bincount(labels[mask], minlength=count + 1)[1:])
