@@ -23,7 +23,7 @@ from uadbench.dataset import Split, Subject, Volume
 from uadbench.errors import BadParameter, Incompatible, Interrupted, UnknownName, UsageError
 from uadbench.evaluation import by_person, evaluate
 from uadbench.metrics import Case
-from uadbench.metrics.lesions import overlaps, pool
+from uadbench.metrics.lesions import LesionCounts, overlaps
 from uadbench.metrics.regions import components
 from uadbench.multiverse import DIMENSIONS, USES, Pipeline, PipelineGrid, load_grid, parse_grid
 from uadbench.multiverse_picture import _figure, draw_multiverse
@@ -150,7 +150,9 @@ def by_evaluation(source: Source, grid: PipelineGrid, p: Pipeline) -> dict[str, 
         return {name: float(pd.Series(by_person(rows, name)).median()) for name in USES}
     cases = [case_of(folder, load(subject), subject, protocol, found.result.threshold) for subject in SPLIT.test_lesion]
     cases = [case for case in cases if case.lesion.any()]
-    lesions, voxels = pool([c.lesion_counts for c in cases]), [c.confusion for c in cases]
+    counts, voxels = [c.lesion_counts for c in cases], [c.confusion for c in cases]
+    parts = (np.concatenate([getattr(c, name) for c in counts]) for name in ("voxels", "ml", "hit"))
+    lesions = LesionCounts(*parts, sum(c.predicted for c in counts), sum(c.false for c in counts))
     tp, fp, fn = (sum(getattr(c, name) for c in voxels) for name in ("tp", "fp", "fn"))
     pooled = {name: found.result.metrics[f"{name}_pooled"].value for name in ("auprc", "auroc", "dice")}
     return pooled | {

@@ -17,7 +17,6 @@ from uadbench.metrics.lesions import (
     LesionCounts,
     lesion_counts,
     overlaps,
-    pool,
     recall_by_size,
 )
 from uadbench.metrics.regions import Regions, components
@@ -208,17 +207,15 @@ def test_a_larger_share_or_iou_never_finds_more(seed: int, hit: Hit) -> None:
     assert results[0].recall <= lesion_counts(found, 1.0).recall  # one shared voxel is the mildest criterion
 
 
-def test_recall_by_size_and_pooling() -> None:
-    a = LesionCounts(np.array([50, 400]), np.array([0.05, 0.4]), np.array([False, True]), 3, 1)
-    b = LesionCounts(np.array([100, 5000]), np.array([0.1, 5.0]), np.array([False, True]), 1, 0)
-    both = pool([a, b])
+def test_recall_by_size() -> None:
+    ml = np.array([0.05, 0.4, 0.1, 5.0])
+    both = LesionCounts((1000 * ml).astype(np.int64), ml, np.array([False, True, False, True]), 4, 1)
     assert (both.recall, both.predicted, both.precision) == (0.5, 4, 0.75)
     assert recall_by_size(both).tolist() == [0.0, 0.5, 1.0]
     assert recall_by_size(both, [1000.0]).tolist()[0] == 0.5
     assert np.isnan(recall_by_size(both, [1000.0])[1])
     unknown = LesionCounts(np.array([5]), np.array([np.nan]), np.array([True]), 1, 0)
     assert np.isnan(recall_by_size(unknown)).all()
-    assert np.isnan(pool([]).recall)
 
 
 def test_froc_by_hand() -> None:

@@ -74,7 +74,7 @@ class Overlaps:
 
 @dataclass(frozen=True)
 class LesionCounts:
-    """What was found, in one volume or in several (`pool`). Left-out lesions and components are not in it.
+    """What was found, in one volume or in several. Left-out lesions and components are not in it.
 
     Attributes:
         voxels: (L,), size of each lesion.
@@ -200,22 +200,11 @@ def lesion_counts(found: Overlaps, voxel_ml: float, rule: HitRule | None = None)
     return LesionCounts(voxels, ml, hit[counted], int(np.count_nonzero(true)) + wrong, wrong)
 
 
-def pool(counts: Sequence[LesionCounts]) -> LesionCounts:
-    """Return the counts of several volumes as one; its recall weighs every lesion alike."""
-    return LesionCounts(
-        np.concatenate([c.voxels for c in counts]) if counts else np.zeros(0, np.int64),
-        np.concatenate([c.ml for c in counts]) if counts else np.zeros(0),
-        np.concatenate([c.hit for c in counts]) if counts else np.zeros(0, bool),
-        sum(c.predicted for c in counts),
-        sum(c.false for c in counts),
-    )
-
-
 def recall_by_size(counts: LesionCounts, edges: Sequence[float] = SIZE_EDGES) -> NDArray[np.float64]:
     """Return the share of lesions hit in each bin of size, smallest first, (len(edges) + 1,).
 
     Args:
-        counts: of one volume or pooled.
+        counts: of one volume or of several.
         edges: in ml, ascending; a lesion of exactly an edge belongs to the larger bin.
 
     Returns:
