@@ -189,7 +189,7 @@ def test_a_failed_cell_makes_the_exit_code_one(tmp_path: Path) -> None:
         (("run", "--method", "random", "--dataset", "nifti"), 3, "datasets prepare nifti"),
         (("run", "--method", "random", "-d", "blobs", "--fold", "3"), 2, "blobs has the fold 0 only"),
         (("leaderboard",), 2, "holds no results; begin with: uadbench run"),
-        (("leaderboard", "--export", "a.xls"), 2, ".csv, .md"),
+        (("leaderboard", "--export", "a.xls"), 2, "the ending must be .csv or .md"),
         (("runs", "show", "abc"), 2, "no cell is called 'abc'"),
         (("run", "--method", "random", "--device", "tpu", "-d", "blobs"), 2, "device 'tpu'"),
         (("datasets", "prepare", "nifti"), 2, "give --out PATH"),
