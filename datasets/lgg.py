@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
 from uadbench.errors import DataError, UsageError
 from uadbench.method import derive_seed
+from uadbench.reading import read_picture
 
 FOLDS = 5
 SEQUENCES = ("pre", "flair", "post")
@@ -90,7 +91,11 @@ class LGG(Dataset):
         return Subject(person, scan, {"institution": person.split("_")[1]}, files)
 
     def split(self, fold: int = 0) -> Split:
-        """Return about half of the patients for training, a tenth for validation and the rest for testing."""
+        """Return about half of the patients for training, a tenth for validation and the rest for testing.
+
+        Validation patients are there twice: their healthy slices, and all slices for protocols that read the labels of
+        validation subjects.
+        """
         if not 0 <= fold < FOLDS:
             raise UsageError(f"lgg has the folds 0 to {FOLDS - 1}, not {fold}")
         people: dict[str, list[str]] = {}
@@ -110,6 +115,7 @@ class LGG(Dataset):
             val=tuple(self._subject(n, healthy=True) for n in on_val),
             test_lesion=tuple(self._subject(n) for n in on_test),
             test_healthy=tuple(self._subject(n, healthy=True) for n in on_test),
+            val_lesion=tuple(self._subject(n) for n in on_val),
         )
 
     def load(self, subject: Subject) -> Volume:
@@ -151,26 +157,15 @@ def _mask_of(image: Path) -> Path:
 
 def _read_pair(path: Path) -> tuple[FloatArray, BoolArray]:
     """Return a slice (H, W, 3) and its mask (H, W)."""
-    image, mask = _read(path), _read(_mask_of(path))
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"lgg: {path} has the shape {image.shape}; (256, 256, 3) is expected; restore the file")
+    image = read_picture(path, "lgg").transpose(1, 2, 0)
+    mask = read_picture(_mask_of(path), "lgg", 1)[0]
+    if image.shape[2] != 3:
+        raise DataError(f"lgg: {path} has {image.shape[2]} channels; 3 are expected; restore the file")
     if mask.shape != image.shape[:2]:
         raise DataError(
             f"lgg: {_mask_of(path)} has the shape {mask.shape} but its image {image.shape[:2]}; restore the file"
         )
-    return image.astype(np.float32), mask > 127
-
-
-def _read(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except FileNotFoundError:
-        raise DataError(f"lgg: {path} does not exist; restore the file") from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise DataError(f"lgg: {path} cannot be read ({error}); it may be cut short: restore the file") from error
+    return image, mask > 127
 
 
 def _head(images: FloatArray) -> BoolArray:

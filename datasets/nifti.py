@@ -19,15 +19,15 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from uadbench.arrays import FloatArray
 from uadbench.dataset import ROLES, Dataset, DatasetCard, Group, Role, Split, Subject, Volume
 from uadbench.datasets._nifti_manifest import Manifest
 from uadbench.errors import DataError, UsageError
 from uadbench.identity import digest, file_hash
+from uadbench.prepared import as_group
+from uadbench.reading import NIFTI, read_like, read_volume
 
 MASKS = ("lesion", "foreground", "ignore")
 OWN = ("subject", "scan", "split", "image", *MASKS)
-ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Nifti(Dataset):
                 images[name.partition(":")[2]] = base / value
         masks = {name: base / row[name] for name in MASKS if row.get(name)}
         groups: dict[str, Group] = {
-            k: _number(v) for k, v in row.items() if v and k not in OWN and not k.startswith("image:")
+            k: as_group(v) for k, v in row.items() if v and k not in OWN and not k.startswith("image:")
         }
         chosen = [self._choose(images, word, source) for word in self._wanted(images, source)]
         for path in [*chosen, *masks.values()]:
@@ -168,9 +168,9 @@ class Nifti(Dataset):
         """Read one subject: images (C, D, H, W) with D from inferior to superior, H to anterior, W to the right."""
         line = self._lines[subject.key]
         paths = [line.images[word] for word in self._wanted(line.images, subject.key)]
-        reference, affine, spacing = _read_volume(paths[0])
-        image = np.stack([reference, *(_on_grid(path, reference, affine, paths[0]) for path in paths[1:])])
-        masks = {name: _on_grid(path, reference, affine, paths[0]) > 0.5 for name, path in line.masks.items()}
+        scan = read_volume(paths[0], "nifti")
+        image = np.stack([scan.data, *(read_like(path, scan, "nifti") for path in paths[1:])])
+        masks = {name: read_like(path, scan, "nifti") > 0.5 for name, path in line.masks.items()}
         given = masks.get("foreground")
         if self.foreground == "file" and given is None:
             raise DataError(
@@ -178,9 +178,15 @@ class Nifti(Dataset):
             )
         inside = (image != 0).any(axis=0) if given is None or self.foreground == "nonzero" else given
         return Volume(
-            image.astype(np.float32), inside, masks.get("lesion"), spacing, subject.key, masks.get("ignore"), affine,
+            image,
+            inside,
+            masks.get("lesion"),
+            scan.spacing,
+            subject.key,
+            masks.get("ignore"),
+            scan.affine,
             subject.groups,
-        )  # fmt: skip
+        )
 
 
 def _read_rows(root: Path) -> tuple[list[dict[str, str]], Path]:
@@ -208,12 +214,12 @@ def _folder_rows(root: Path) -> list[dict[str, str]]:
     rows = []
     for role in ROLES:
         for path in sorted((root / role).glob("*.nii*")) if (root / role).is_dir() else []:
-            stem = next((path.name.removesuffix(end) for end in ENDINGS if path.name.endswith(end)), "")
+            stem = next((path.name.removesuffix(end) for end in NIFTI if path.name.endswith(end)), "")
             if not stem or stem.rpartition("_")[2] in MASKS:
                 continue
             row = {"subject": stem, "split": role, "image": f"{role}/{path.name}"}
             for mask in MASKS:
-                beside = next((p for end in ENDINGS if (p := path.with_name(f"{stem}_{mask}{end}")).is_file()), None)
+                beside = next((p for end in NIFTI if (p := path.with_name(f"{stem}_{mask}{end}")).is_file()), None)
                 if beside:
                     row[mask] = f"{role}/{beside.name}"
             rows.append(row)
@@ -222,46 +228,3 @@ def _folder_rows(root: Path) -> list[dict[str, str]]:
             f"nifti: {root} holds none of the folders {', '.join(ROLES)} with .nii or .nii.gz files in them"
         )
     return rows
-
-
-def _number(text: str) -> Group:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _read_volume(path: Path) -> tuple[FloatArray, FloatArray, tuple[float, float, float]]:
-    """Return a volume as float32 (D, H, W), its affine after reorientation to RAS, and its spacing (D, H, W)."""
-    import nibabel
-
-    try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except FileNotFoundError:
-        raise DataError(f"nifti: {path} does not exist; restore the file") from None
-    except Exception as error:
-        raise DataError(f"nifti: {path} cannot be read ({error}); it may be cut short: restore the file") from error
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise DataError(f"nifti: {path} has {data.ndim} axes {data.shape}; give one 3-D volume for each modality")
-    x, y, z = (float(s) for s in image.header.get_zooms()[:3])
-    return np.ascontiguousarray(data.transpose(2, 1, 0)), np.asarray(image.affine, np.float64), (z, y, x)
-
-
-def _on_grid(path: Path, reference: FloatArray, affine: FloatArray, reference_path: Path) -> FloatArray:
-    """Read another file of the same subject and check that it lies on the same grid."""
-    data, own_affine, _ = _read_volume(path)
-    if data.shape != reference.shape:
-        raise DataError(
-            f"nifti: {path} has the shape {data.shape[::-1]} but {reference_path.name} has {reference.shape[::-1]}; "
-            "resample it to the image's grid (nearest neighbour for masks)"
-        )
-    if not np.allclose(own_affine, affine, atol=0.05):
-        worst = float(np.abs(own_affine - affine).max())
-        raise DataError(
-            f"nifti: {path} has another affine than {reference_path.name} (largest difference {worst:.3g}); resample it "
-            "to the image's grid, or correct the header if the voxels do match"
-        )
-    return data

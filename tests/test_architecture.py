@@ -12,7 +12,7 @@ NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protoco
 VERBS = {
     "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
     "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
-    "store", "results", "provenance",
+    "store", "maps", "reading", "prepared", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
@@ -26,7 +26,7 @@ LAYERS = [NOUNS, VERBS, CATALOGUE, RUNNING, {"cli"}]
 
 MAY = {
     "methods": {"arrays", "errors", "method", "protocol", "nets", "noise", "features", "diffusion", "training"},
-    "datasets": {"arrays", "errors", "method", "dataset", "config", "identity"},
+    "datasets": {"arrays", "errors", "method", "dataset", "config", "identity", "reading", "prepared"},
 }
 """What the catalogue's files may import of the core, besides each other."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.metrics import structural_similarity
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from uadbench.arrays import BoolArray, FloatArray
@@ -37,6 +38,7 @@ class Maps:
         inside = h**2 + w**2 + 0.3 * d**2 < 0.9
         self.volumes: dict[str, Volume] = {}
         self.maps: dict[str, FloatArray] = {}
+        self.reconstructions: dict[str, FloatArray] = {}
         roles: dict[str, list[Subject]] = {"val": [], "val_lesion": [], "test_lesion": [], "test_healthy": []}
         for role, count in (("val", 4), ("val_lesion", 2), ("test_lesion", 5), ("test_healthy", 4)):
             for i in range(count):
@@ -60,12 +62,18 @@ class Maps:
                     spacing=MM,
                 )
                 self.maps[subject.key] = score
+                if role.startswith("test_"):
+                    blurred = ndimage.gaussian_filter(self.volumes[subject.key].image, (0, 0, 1, 1))
+                    self.reconstructions[subject.key] = np.where(inside, blurred, 0.0).astype(np.float32)
                 roles[role].append(subject)
         self.split = Split((), tuple(roles["val"]), tuple(roles["test_lesion"]), tuple(roles["test_healthy"]),
                            tuple(roles["val_lesion"]))  # fmt: skip
 
     def read_map(self, key: str, grid: tuple[int, ...] | None = None) -> tuple[FloatArray, dict[int, float]]:
         return self.maps[key], {}
+
+    def read_reconstruction(self, key: str) -> FloatArray | None:
+        return self.reconstructions.get(key)
 
     def run(self, protocol: Protocol) -> Evaluation:
         return evaluate(self, lambda s: self.volumes[s.key], self.split, protocol)  # type: ignore[arg-type]
@@ -171,7 +179,12 @@ def plain(maps: Maps) -> dict[str, float]:
         cuts = [c for c in {*tops, *false, np.inf} if np.sum(np.array(false) >= c) <= k * len(ill) and c > -np.inf]
         out[f"froc_{k}"] = float(np.mean(np.array(tops) >= min(cuts)))
     for name, limit in (("aupro", 0.3), ("aupro_05", 0.05)):
-        out[name] = plain_aupro(maps, ill, limit)
+        out[name] = plain_aupro(maps, ill, limit, BALL)
+        out[name.replace("aupro", "aupro_2d")] = plain_aupro(maps, ill, limit, BALL * [[[0]], [[1]], [[0]]])
+    shown = {s.key: plain_restoration(maps, s) for s in (*ill, *split.test_healthy)}
+    out["recon_l1"], out["recon_ssim"] = np.mean([shown[s.key]["tissue"] for s in split.test_healthy], axis=0)
+    for i, name in enumerate(("recon_l1_lesion", "recon_ssim_lesion")):
+        out[name] = nanmean_by_person({s.key: shown[s.key]["lesion"][i] for s in ill}, person)
     fp = {s.key: (maps.values(s)[0] > threshold) for s in split.test_healthy}
     hot = {s.key: (maps.maps[s.key] > threshold) & maps.volumes[s.key].foreground for s in split.test_healthy}
     out["healthy_fp_ml"] = np.mean([f.sum() * np.prod(MM) / 1000 for f in fp.values()])
@@ -204,11 +217,28 @@ def plain_detection(label: Any, score: Any) -> dict[str, float]:
             "fpr_tpr95": fpr[tpr >= 0.95].min()}  # fmt: skip
 
 
-def plain_aupro(maps: Maps, ill: list[Subject], limit: float) -> float:
+def plain_restoration(maps: Maps, subject: Subject) -> dict[str, tuple[float, float]]:
+    """l1 and SSIM in the foreground and in the lesions, of the image on the scale that methods see."""
+    volume, rebuilt = maps.volumes[subject.key], maps.reconstructions[subject.key][0]
+    assert volume.foreground is not None
+    assert volume.lesion is not None
+    low, high = np.percentile(volume.image[0][volume.foreground], [1, 99])
+    image = np.where(volume.foreground, np.maximum((volume.image[0] - low) / (high - low), 0), 0)
+    near = np.stack([
+        structural_similarity(a.astype(float), b.astype(float), data_range=1.0, gaussian_weights=True, sigma=1.5,
+                              use_sample_covariance=False, full=True)[1]
+        for a, b in zip(image, rebuilt, strict=True)
+    ])  # fmt: skip
+    regions = {"tissue": volume.foreground, "lesion": volume.lesion & volume.foreground}
+    off = np.abs(image - rebuilt)
+    return {name: (off[where].mean(), near[where].mean()) for name, where in regions.items() if where.any()}
+
+
+def plain_aupro(maps: Maps, ill: list[Subject], limit: float, near: Any) -> float:
     regions, healthy = [], []
     for s in ill:
         volume = maps.volumes[s.key]
-        labels, count = ndimage.label(volume.lesion & volume.foreground, BALL)  # type: ignore[operator]
+        labels, count = ndimage.label(volume.lesion & volume.foreground, near)  # type: ignore[operator]
         regions += [maps.maps[s.key][labels == k] for k in range(1, count + 1)]
         healthy.append(maps.maps[s.key][volume.foreground & ~volume.lesion])  # type: ignore[operator]
     normal = np.concatenate(healthy)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.errors import UsageError
 from uadbench.protocol import Threshold
+from uadbench.spool import Spool
 from uadbench.thresholds import (
     bisection,
     choose,
@@ -19,6 +20,7 @@ from uadbench.thresholds import (
     fixed,
     healthy_fpr,
     healthy_subject_max,
+    pooled_fpr,
     val_best_dice,
 )
 
@@ -44,6 +46,43 @@ def test_by_hand() -> None:
 def test_subjects_are_taken_together() -> None:
     parts = [np.arange(50.0), np.arange(50.0, 100.0)]
     assert choose(Threshold("healthy_fpr", 0.05), parts) == healthy_fpr(np.arange(100.0), 0.05)
+
+
+kinds = st.sampled_from([np.float32, np.float64])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(scores, min_size=1, max_size=4), st.floats(0.0, 0.99), kinds, st.sampled_from([1.0, 1e-7, 0.3]))
+def test_the_pool_is_read_subject_by_subject(
+    parts: list[FloatArray], rate: float, kind: type[np.float32], scale: float
+) -> None:
+    parts = [(p * scale).astype(kind) for p in parts]
+    assert pooled_fpr(parts, rate) == healthy_fpr(np.concatenate(parts), rate)
+
+
+def test_many_scores_are_ranked_exactly() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(0.5, 1e-3, 20_000).astype(np.float32), rng.standard_cauchy(30_000).astype(np.float32)]
+    for rate in (0.0, 0.001, 0.05, 0.5, 0.999):
+        assert pooled_fpr(parts, rate) == healthy_fpr(np.concatenate(parts), rate)
+    with pytest.raises(ValueError, match="0 scores"):
+        pooled_fpr([], 0.05)
+
+
+def test_scores_in_a_file_give_the_same_thresholds() -> None:
+    rng = np.random.default_rng(1)
+    pairs = [(rng.random(500).astype(np.float32), rng.random(500) < 0.1) for _ in range(5)]
+    scores, lesions = [s for s, _ in pairs], [m for _, m in pairs]
+    with Spool(memory=1000) as spool:
+        for pair in pairs:
+            spool.add(*pair)
+        assert len(spool.scores) == 5
+        np.testing.assert_array_equal(spool.lesions[3], lesions[3])
+        for policy in ("healthy_fpr", "healthy_subject_max", "conformal", "val_best_dice", "val_bisection"):
+            rule = Threshold(policy, 0.3)  # type: ignore[arg-type]
+            assert choose(rule, spool.scores, lambda: (spool.scores, spool.lesions)) == choose(
+                rule, scores, lambda: (scores, lesions)
+            )
 
 
 def test_nonsense_is_refused() -> None:
@@ -266,7 +305,6 @@ def test_single_precision_scores_are_compared_in_single_precision() -> None:
 def test_a_policy_is_chosen_by_its_name() -> None:
     healthy = [np.arange(10.0) + i for i in range(12)]
     scores, lesions = labelled(5, 40, "plain", 1)
-    pairs = list(zip(scores, lesions, strict=True))
     expected = {
         "healthy_subject_max": healthy_subject_max(healthy, 0.1),
         "conformal": conformal(healthy, 0.1),
@@ -276,7 +314,7 @@ def test_a_policy_is_chosen_by_its_name() -> None:
     }
     assert len(set(expected.values())) == len(expected)
     for policy, threshold in expected.items():
-        assert choose(Threshold(policy, 0.1), healthy, pairs) == threshold  # type: ignore[arg-type]
+        assert choose(Threshold(policy, 0.1), healthy, lambda: (scores, lesions)) == threshold  # type: ignore[arg-type]
 
 
 def test_labels_are_needed_and_must_fit() -> None:

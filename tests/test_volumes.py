@@ -58,7 +58,8 @@ def test_an_image_without_contrast_is_refused() -> None:
 def test_slices_and_back_is_the_identity() -> None:
     v = volume()
     assert v.foreground is not None
-    out, own = score_volume(Copy(), v, v.image, seed=0, device="cpu", batch_size=2)
+    scored = score_volume(Copy(), v, v.image, seed=0, device="cpu", batch_size=2)
+    out, own = scored.anomaly_map, scored.own
     np.testing.assert_array_equal(out, np.where(v.foreground, v.image[0], 0))
     assert own == {}
 
@@ -67,9 +68,9 @@ def test_slices_and_back_is_the_identity() -> None:
 def test_the_number_of_slices_at_a_time_does_not_matter(batch_size: int) -> None:
     v = volume()
     method = Copy(image_size=16)
-    a, _ = score_volume(method, v, v.image, seed=0, device="cpu", batch_size=batch_size)
-    b, _ = score_volume(method, v, v.image, seed=0, device="cpu", batch_size=4)
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    a = score_volume(method, v, v.image, seed=0, device="cpu", batch_size=batch_size)
+    b = score_volume(method, v, v.image, seed=0, device="cpu", batch_size=4)
+    np.testing.assert_allclose(a.anomaly_map, b.anomaly_map, atol=1e-5)
 
 
 def test_only_slices_with_enough_foreground_are_cut() -> None:
@@ -108,7 +109,8 @@ def test_volumes_are_given_whole_to_methods_that_want_them() -> None:
     planes = to_planes(v, v.image, Intensity())
     assert planes.image.shape == (1, 2, 5, 24, 20)
     np.testing.assert_array_equal(planes.image[0].numpy(), v.image)
-    out, _ = score_volume(Intensity().fit(None, val=None, run=Run()), v, v.image, seed=0, device="cpu", batch_size=1)  # type: ignore[arg-type]
+    fitted = Intensity().fit(None, val=None, run=Run())  # type: ignore[arg-type]
+    out = score_volume(fitted, v, v.image, seed=0, device="cpu", batch_size=1).anomaly_map
     assert v.foreground is not None
     np.testing.assert_allclose(out[v.foreground], v.image.mean(0)[v.foreground], rtol=1e-6)
 
@@ -167,9 +169,48 @@ def test_bad_maps_are_refused() -> None:
         score_volume(Small(), v, v.image, seed=0, device="cpu", batch_size=2)
 
 
+class Twin(Copy):
+    """Restores the image itself, half as bright."""
+
+    def reconstruct(self, batch: Batch) -> torch.Tensor:
+        return batch.image / 2
+
+
+class Torn(Copy):
+    def reconstruct(self, batch: Batch) -> torch.Tensor:
+        return batch.image[:, :, ::2]
+
+
+class Burnt(Copy):
+    def reconstruct(self, batch: Batch) -> torch.Tensor:
+        return batch.image / 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_reconstructions_lie_on_the_grid_of_the_volume(batch_size: int) -> None:
+    v = volume(channels=2)
+    assert v.foreground is not None
+    scored = score_volume(Twin(), v, v.image, seed=0, device="cpu", batch_size=batch_size, reconstruct=True)
+    assert scored.reconstruction is not None
+    np.testing.assert_array_equal(scored.reconstruction, np.where(v.foreground, v.image / 2, 0))
+    assert score_volume(Twin(), v, v.image, seed=0, device="cpu", batch_size=2).reconstruction is None
+    assert score_volume(Copy(), v, v.image, seed=0, device="cpu", batch_size=2, reconstruct=True).reconstruction is None
+
+
+def test_bad_reconstructions_are_refused() -> None:
+    v = volume()
+    for method, words in (
+        (Torn(), "reconstruct.. returned the shape"),
+        (Burnt(), "reconstruction of .* NaN or infinite"),
+    ):
+        with pytest.raises(DegenerateScores, match=words):
+            score_volume(method, v, v.image, seed=0, device="cpu", batch_size=2, reconstruct=True)
+
+
 def test_scores_by_slice() -> None:
     v = volume()
-    out, own = score_volume(Own(), v, v.image, seed=0, device="cpu", batch_size=3)
+    scored = score_volume(Own(), v, v.image, seed=0, device="cpu", batch_size=3)
+    out, own = scored.anomaly_map, scored.own
     rows = slice_scores(v, out, own)
     where = inside(v)
     assert [row["slice"] for row in rows] == [1, 2, 3, 4]

@@ -6,26 +6,28 @@ let go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Split, Subject, Volume
-from uadbench.errors import DegenerateScores, Incompatible, UADBenchError
-from uadbench.metrics import Case, Metric
+from uadbench.errors import DegenerateScores, Incompatible, StoreError, UADBenchError
+from uadbench.metrics import Case, Metric, Restoration
 from uadbench.metrics.bootstrap import centre, centre_draws, interval
 from uadbench.metrics.pimo import SharedRate, shared_rate
 from uadbench.metrics.ranking import largest_precision
 from uadbench.metrics.table import get_metric
 from uadbench.pool import WITHOUT, Answer, Pool
 from uadbench.postprocess import on_grid, postprocess
-from uadbench.preparation import inside
+from uadbench.preparation import inside, normalise
 from uadbench.protocol import Protocol, Threshold
 from uadbench.result import Result, Value
 from uadbench.results import Evaluation, Row, evaluation_code
+from uadbench.spool import Spool
 from uadbench.thresholds import choose
 
 if TYPE_CHECKING:
@@ -160,41 +162,36 @@ class _Run:
 
     def _thresholds(self) -> dict[str, float]:
         """Choose the thresholds of all rules; test subjects are opened by the oracle alone."""
-        rules = (self.protocol.threshold, *self.protocol.other_thresholds)
-        healthy: list[FloatArray] = []
-        for subject in self.split.val:
-            read = self._read(subject, labels=False)
-            healthy.append(read.values)
-            self.rows.append(_row("val", subject, read))
-            self.each_subject()
         out = {}
-        for rule in rules:
-            labelled: Iterator[tuple[FloatArray, BoolArray]] = iter(())
-            if rule.labels_used != "none":
-                labelled = self._labelled(rule) if rule.labels_used == "val" else self._again()
-            try:
-                out[rule.words] = choose(rule, healthy, labelled)
-            except ValueError as error:
-                raise Incompatible(f"the threshold {rule.words} cannot be chosen: {error}") from error
+        with Spool() as healthy:
+            for subject in self.split.val:
+                read = self._read(subject, labels=False)
+                healthy.add(read.values, np.zeros(read.values.shape, bool))
+                self.rows.append(_row("val", subject, read))
+                self.each_subject()
+            for rule in (self.protocol.threshold, *self.protocol.other_thresholds):
+                with Spool() as labelled:
+                    try:
+                        out[rule.words] = choose(rule, healthy.scores, partial(self._labelled, rule, labelled))
+                    except ValueError as error:
+                        raise Incompatible(f"the threshold {rule.words} cannot be chosen: {error}") from error
         return out
 
-    def _labelled(self, rule: Threshold) -> Iterator[tuple[FloatArray, BoolArray]]:
-        if not self.split.val_lesion:
+    def _labelled(self, rule: Threshold, spool: Spool) -> tuple[Sequence[FloatArray], Sequence[BoolArray]]:
+        """Put the subjects whose labels a rule reads into the spool; of test subjects, those with a lesion in sight."""
+        oracle = rule.labels_used == "test"
+        subjects = self.split.test_lesion if oracle else self.split.val_lesion
+        if not oracle and not subjects:
             raise Incompatible(
                 f"{self.protocol.name} chooses its threshold by {rule.words} on labelled validation subjects, and this "
                 "dataset has none; another rule is given by: uadbench evaluate --threshold healthy_fpr:0.05"
             )
-        for subject in self.split.val_lesion:
-            read = self._read(subject, labels=True)
-            yield read.values, read.lesion()[read.where]
-
-    def _again(self) -> Iterator[tuple[FloatArray, BoolArray]]:
-        """Read the lesion test subjects for the oracle: those that have a lesion voxel in sight."""
-        for subject in self.split.test_lesion:
+        for subject in subjects:
             read = self._read(subject, labels=True)
             lesion = read.lesion()[read.where]
-            if lesion.any():
-                yield read.values, lesion
+            if not oracle or lesion.any():
+                spool.add(read.values, lesion)
+        return spool.scores, spool.lesions
 
     def _case(self, role: str, subject: Subject, metrics: Sequence[Metric], thresholds: dict[str, float]) -> Case:
         """Compute all that belongs to one test subject, and return what pooled metrics count."""
@@ -215,6 +212,7 @@ class _Run:
             protocol=self.protocol,
             annotated=read.volume.lesion is not None,
             normal=self.normal,
+            restoration=self._restoration(subject) if any(m.name.startswith("recon_") for m in metrics) else None,
         )
         over = "lesion subjects" if role == "test_lesion" else "healthy subjects"
         row = _row(role, subject, read) | _facts(case, lesion)
@@ -240,6 +238,21 @@ class _Run:
                     for n, ml, hit in sizes
                 ]
         return case
+
+    def _restoration(self, subject: Subject) -> Restoration | None:
+        """Return image and reconstruction on the subject's own grid; None if no reconstruction is stored."""
+        rebuilt = self.folder.read_reconstruction(subject.key)
+        if rebuilt is None:
+            return None
+        volume = self.load(subject)
+        if rebuilt.shape != volume.image.shape:
+            raise StoreError(
+                f"the reconstruction of {subject.key} has the shape {rebuilt.shape} but its image {volume.image.shape}; the "
+                "data are not those of the run: restore them, or run again"
+            )
+        tissue = inside(volume)
+        lesion = np.zeros(volume.grid, bool) if volume.lesion is None else volume.lesion & tissue
+        return Restoration(normalise(volume, self.protocol.preparation.intensity), rebuilt, tissue, lesion)
 
     def _summarise(
         self, metrics: Sequence[Metric], pooled: dict[str, Answer]

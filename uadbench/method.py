@@ -180,6 +180,10 @@ class Method(ABC):
         """Return the pseudo-healthy images, shaped like `batch.image`, or None if the method has none."""
         return None
 
+    def score_and_reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return `score(batch)` and `reconstruct(batch)`; methods that need the one for the other compute it once."""
+        return self.score(batch), self.reconstruct(batch)
+
     def image_score(self, batch: Batch) -> Tensor | None:
         """Return one anomaly score per image, (B,), or None to let the protocol reduce the map."""
         return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from uadbench.multiverse_views import Found, Ground
 from uadbench.pool import TOLERANCE
 from uadbench.protocol import Protocol, Step
 from uadbench.store import CellFolder
-from uadbench.thresholds import choose
+from uadbench.thresholds import Labelled, choose
 
 Key = tuple[str, ...]
 Advance = Callable[[int], object]
@@ -153,8 +153,12 @@ def thresholds_of(source: Source, grid: PipelineGrid, base: Protocol, each: Adva
                 for subject in (source.split.val_lesion if _reads_labels(grid) else ())
             ]
             for word, rule in grid.threshold.items():
-                out[resolution, name, word] = choose(rule, healthy, labelled)
+                out[resolution, name, word] = choose(rule, healthy, partial(_apart, labelled))
     return out
+
+
+def _apart(pairs: Sequence[tuple[FloatArray, BoolArray]]) -> Labelled:
+    return [score for score, _ in pairs], [lesion for _, lesion in pairs]
 
 
 def _read(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ KEPT = 128
 """Subjects whose histograms are kept, 1 to 2 MB each; of more subjects they are made again when they are needed."""
 
 RANK = {"auprc_pooled": "auprc", "auroc_pooled": "auroc", "oracle_dice": "oracle_dice"}
+PRO = ("aupro", "aupro_2d")
 NOTHING = np.empty(0)
 WITHOUT = "/without"
 """Ends the names of jackknife values among stored draws."""
@@ -94,7 +96,7 @@ class Pool:
     _histograms: list[ScoreHistogram] = field(default_factory=list)
     _confusion: list[tuple[int, int, int]] = field(default_factory=list)
     _candidates: list[Candidates] = field(default_factory=list)
-    _pro: ProHistogram = field(default_factory=ProHistogram)
+    _pro: dict[str, ProHistogram] = field(default_factory=dict)
     _items: dict[str, _Items] = field(default_factory=lambda: {"subjects": _Items(), "slices": _Items()})
 
     def __post_init__(self) -> None:
@@ -128,8 +130,10 @@ class Pool:
         self._confusion.append((counts.tp, counts.fp, counts.fn))
         if any(name.startswith("froc_") for name in self.wanted):
             self._candidates.append(candidates(case.overlaps, case.voxel_ml, case.hit_rule))
-        if self.wanted & {"aupro", "aupro_05"}:
-            self._pro.add(case.score_volume, case.lesion_regions, case.where)
+        for kind in PRO:
+            if self.wanted & {kind, f"{kind}_05"}:
+                regions = case.lesion_regions if kind == "aupro" else case.lesion_regions_2d
+                self._pro.setdefault(kind, ProHistogram()).add(case.score_volume, regions, case.where)
 
     def __enter__(self) -> Self:
         return self
@@ -179,11 +183,12 @@ class Pool:
         return Answer(value, moved[1 + n :], moved[1 : 1 + n], n, self.empty)
 
     def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64]) -> None:
-        for name, limit in (("aupro", 0.3), ("aupro_05", 0.05)):
-            if name in self.wanted:
-                facts[f"{name}_low"], facts[f"{name}_high"] = self._pro.bounds(limit)
-                drawn = self._pro.draws(weights, limit) if self.people else NOTHING
-                values[name] = self._answer(drawn, self._pro.value(limit))
+        for kind, (ending, limit) in product(PRO, (("", 0.3), ("_05", 0.05))):
+            if (name := kind + ending) in self.wanted:
+                counted = self._pro.setdefault(kind, ProHistogram())
+                facts[f"{name}_low"], facts[f"{name}_high"] = counted.bounds(limit)
+                drawn = counted.draws(weights, limit) if self.people else NOTHING
+                values[name] = self._answer(drawn, counted.value(limit))
         at = sorted(int(name.removeprefix("froc_")) for name in self.wanted if name.startswith("froc_"))
         if at:
             points, drawn = froc(self._candidates, at), froc_draws(self._candidates, weights, at)

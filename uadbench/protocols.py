@@ -11,7 +11,7 @@ from uadbench.protocol import Grid, Intensity, Preparation, Protocol, Step, Thre
 _RANK = ("auprc", "auprc_median", "auroc", "auprc_pooled", "auroc_pooled")
 _OVERLAP = ("dice", "dice_median", "iou", "precision", "recall", "specificity", "dice_pooled")
 _ORACLE = ("oracle_dice", "oracle_dice_shared", "oracle_dice_subject")
-_REGION = ("aupro", "aupro_05", "lesion_recall", "lesion_precision", "lesion_f1")
+_REGION = ("aupro", "aupro_05", "aupro_2d", "aupro_2d_05", "lesion_recall", "lesion_precision", "lesion_f1")
 _BINS = ("lesion_recall_small", "lesion_recall_medium", "lesion_recall_large")
 _FROC = ("froc_1", "froc_2", "froc_4", "froc_8")
 _HEALTHY = (
@@ -32,6 +32,7 @@ _SUBJECT = (
 )
 _SLICE = ("slice_auroc", "slice_ap", "slice_tpr_fpr01", "slice_tpr_fpr05", "slice_tpr_fpr10", "slice_fpr_tpr95")
 _BOUNDARY = ("hd95", "nsd", "avd")
+_DIAGNOSTIC = ("recon_l1", "recon_ssim", "recon_l1_lesion", "recon_ssim_lesion")
 
 PROTOCOLS: Mapping[str, Protocol] = {
     p.name: p
@@ -44,7 +45,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             threshold=Threshold("healthy_fpr", 0.05),
             metrics=(
                 "auprc", "dice", *(m for m in (*_RANK, *_OVERLAP) if m not in ("auprc", "dice")), *_ORACLE, *_REGION, *_BINS,
-                *_FROC, "aupimo", *_BOUNDARY, *_HEALTHY, *_SUBJECT, *_SLICE,
+                *_FROC, "aupimo", *_BOUNDARY, *_HEALTHY, *_SUBJECT, *_SLICE, *_DIAGNOSTIC,
             ),
             rank_by="auprc",
         ),
@@ -54,7 +55,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             postprocess=(Step("median", 3),),
             threshold=Threshold("conformal", 0.2),
             masks=False,
-            metrics=(*_SUBJECT, *_SLICE, "healthy_flagged", "healthy_realised", "healthy_slices"),
+            metrics=(*_SUBJECT, *_SLICE, "healthy_flagged", "healthy_realised", "healthy_slices", "recon_l1",
+                     "recon_ssim"),
             rank_by="subject_auroc",
         ),
         Protocol(
@@ -69,7 +71,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             found_steps=(Step("remove_small_filled", 7),),
             metrics=(
                 "dice", "dice_val_best", "auprc", "auroc", "oracle_dice_subject", "hd100", "precision", "recall",
-                "specificity",
+                "specificity", "recon_l1", "recon_ssim", "recon_l1_lesion", "recon_ssim_lesion",
             ),
             rank_by="dice",
         ),

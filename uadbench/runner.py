@@ -246,13 +246,16 @@ class CellRun:
                         self.folder.write_json(ATTEMPTS, {"score_seconds": seconds, "scored": scored})
                         raise Interrupted(f"stopped after {done} maps, which are kept") from None
                     began = time.perf_counter()
-                    anomaly_map, own = score_volume(
+                    told = score_volume(
                         self.method, volume, image, seed=self.cell.seed, device=self.plan.device, batch_size=SLICES,
-                        size=self.size,
+                        size=self.size, reconstruct=role.startswith("test_"),
                     )  # fmt: skip
                     seconds += time.perf_counter() - began
                     scored += 1
-                    self.folder.write_map(subject.key, anomaly_map, own)
+                    if told.reconstruction is not None:
+                        self.folder.write_reconstruction(subject.key, told.reconstruction)
+                    # The map comes last: where it lies, nothing is missing.
+                    self.folder.write_map(subject.key, told.anomaly_map, told.own)
                     anomaly_map, own = self.folder.read_map(subject.key)  # as stored, as a later attempt reads it
                 done += 1
                 rows += [{"subject": subject.key, "role": role, **r} for r in slice_scores(volume, anomaly_map, own)]
@@ -265,7 +268,7 @@ class CellRun:
     def _draw(self, rows: list[dict[str, Any]]) -> None:
         from uadbench.sheet import draw_sheet
 
-        draw_sheet(self.folder, self.method, self.bank, self.plan, self.cell, rows)
+        draw_sheet(self.folder, self.bank, self.plan, self.cell, rows)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -14,10 +14,8 @@ from uadbench.dataset import Subject
 from uadbench.metrics.table import get_metric
 from uadbench.postprocess import postprocess
 from uadbench.preparation import inside
-from uadbench.volumes import to_planes
 
 if TYPE_CHECKING:
-    from uadbench.method import Method
     from uadbench.plan import Plan
     from uadbench.result import Cell
     from uadbench.store import CellFolder
@@ -36,9 +34,7 @@ class Panel:
     lesion: BoolArray
 
 
-def draw_sheet(
-    folder: CellFolder, method: Method, bank: Bank, plan: Plan, cell: Cell, rows: list[dict[str, Any]]
-) -> Path | None:
+def draw_sheet(folder: CellFolder, bank: Bank, plan: Plan, cell: Cell, rows: list[dict[str, Any]]) -> Path | None:
     """Draw best, median and worst lesion subject by the ranking metric, each in the slice with most lesion.
 
     Returns:
@@ -61,17 +57,13 @@ def draw_sheet(
         kind = row.get("group:lesion_kind")
         words = [word, row["subject"], str(kind) if kind else "", f"{title} {row[column]:.3f}"]
         words.append(f"Dice {row['dice']:.3f}" if np.isfinite(row.get("dice", np.nan)) else "")
-        panels.append(
-            _panel("\n".join(w for w in words if w), by_key[row["subject"]], folder, method, bank, plan, cell)
-        )
+        panels.append(_panel("\n".join(w for w in words if w), by_key[row["subject"]], folder, bank, plan))
     title = f"{cell.method} on {cell.dataset}, seed {cell.seed}, {plan.protocol.name}"
     _draw(panels, title, plan.dataset.card.note, folder.path / NAME)
     return folder.path / NAME
 
 
-def _panel(
-    title: str, subject: Subject, folder: CellFolder, method: Method, bank: Bank, plan: Plan, cell: Cell
-) -> Panel:
+def _panel(title: str, subject: Subject, folder: CellFolder, bank: Bank, plan: Plan) -> Panel:
     volume, image = bank.get(subject)
     lesion = volume.foreground if volume.lesion is None else volume.lesion
     index = volume.grid[0] // 2 if lesion is None else int((lesion & inside(volume)).sum(axis=(1, 2)).argmax())
@@ -79,12 +71,12 @@ def _panel(
     # A chain that is meant for another grid is not shown on this one.
     chain = plan.protocol.postprocess if plan.protocol.grid is None else ()
     anomaly_map = postprocess(folder.read_map(subject.key)[0], volume.foreground, chain)[0]
-    restored = _reconstruct(method, bank, subject, index, cell.seed, plan.device)
+    restored = folder.read_reconstruction(subject.key)
     rows, columns = _box(volume.foreground, lesion)
     # A volume's rows run from back to front; a picture of it has the front on top.
     step = -1 if plan.dataset.card.orientation == "volume" else 1
     drawn = [plane[rows, columns][::step] for plane in (image[0, index], anomaly_map[index], lesion[index])]
-    rest = None if restored is None else restored[rows, columns][::step]
+    rest = None if restored is None else restored[0, index][rows, columns][::step]
     return Panel(title, drawn[0], rest, drawn[1], drawn[2])
 
 
@@ -98,29 +90,6 @@ def _box(foreground: BoolArray | None, lesion: BoolArray) -> tuple[slice, slice]
         used = np.flatnonzero(shown.any(axis=axis))
         spans.append(slice(max(int(used[0]) - 3, 0), int(used[-1]) + 4))
     return spans[0], spans[1]
-
-
-def _reconstruct(method: Method, bank: Bank, subject: Subject, index: int, seed: int, device: str) -> FloatArray | None:
-    """Return the first channel of the reconstruction of one slice, (H, W), or None if the method has none."""
-    import torch
-
-    from uadbench.method import Batch, derive_seed
-    from uadbench.training import TrainedMethod
-
-    if method.ndim == 3:
-        return None
-    volume, image = bank.unlabelled(subject)
-    planes = to_planes(volume, image, method, size=bank.working_size(method.image_size))
-    at = planes.index.index(index)
-    seeds = torch.tensor([derive_seed(seed, subject.key, index, 0)], dtype=torch.int64)
-    foreground = None if planes.foreground is None else planes.foreground[at : at + 1]
-    batch = Batch(planes.image[at : at + 1], foreground, seeds).to(device)
-    with torch.no_grad():
-        restored = method.restored(batch) if isinstance(method, TrainedMethod) else method.reconstruct(batch)
-    if restored is None:
-        return None
-    out: FloatArray = planes.grid.up(restored[:, 0].float().cpu())[0].numpy()
-    return np.where(volume.foreground[index], out, 0.0) if volume.foreground is not None else out
 
 
 def _draw(panels: list[Panel], title: str, note: str, path: Path) -> None:

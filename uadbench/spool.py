@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from typing_extensions import Self
 
 from uadbench.arrays import BoolArray, FloatArray
 
@@ -38,6 +42,39 @@ class Spool:
             place = self._file.tell()
             yield score, lesion
 
+    @property
+    def scores(self) -> Sequence[FloatArray]:
+        """The scores by subject, read when they are asked for."""
+        return _Column(self, 0)
+
+    @property
+    def lesions(self) -> Sequence[BoolArray]:
+        """The lesions by subject, likewise."""
+        return _Column(self, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give the memory or the file back."""
         self._file.close()
+
+
+@dataclass(frozen=True)
+class _Column(Sequence[Any]):
+    """One half of what a spool holds."""
+
+    spool: Spool
+    place: int
+
+    def __len__(self) -> int:
+        return len(self.spool._sizes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (pair[self.place] for pair in self.spool())
+
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]
+        return next(itertools.islice(self, index, None))

@@ -24,28 +24,21 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from uadbench.errors import MapError, StoreError, UsageError
+from uadbench.errors import StoreError, UsageError
 from uadbench.files import PART, cannot_write, file_name, now, unwritable, write_atomic
 from uadbench.lock import held, hold
+from uadbench.maps import ArrayFolder
 from uadbench.result import Cell, Result, State, _plain
 
-if TYPE_CHECKING:
-    from uadbench.arrays import FloatArray
 
-
-class CellFolder:
+class CellFolder(ArrayFolder):
     """One cell on disk."""
-
-    def __init__(self, path: Path) -> None:
-        """Refer to the folder `path`, which need not exist yet."""
-        self.path = path
 
     @property
     def checkpoint(self) -> Path:
@@ -155,80 +148,6 @@ class CellFolder:
         writer.writeheader()
         writer.writerows({k: "" if v is None or v != v else v for k, v in row.items()} for row in rows)
         write_atomic(self.path / name, text.getvalue().encode())
-
-    def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
-        """Write arrays as a compressed .npz."""
-        import numpy as np
-
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for key, value in arrays.items():
-                member = io.BytesIO()
-                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
-                # A fixed date: the same content gives the same bytes.
-                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, 1)
-        write_atomic(self.path / name, buffer.getvalue())
-
-    def read_arrays(self, name: str) -> dict[str, Any]:
-        """Read an .npz.
-
-        Raises:
-            StoreError: if it is missing, truncated or damaged.
-        """
-        import numpy as np
-
-        path = self.path / name
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
-        except FileNotFoundError:
-            raise StoreError(f"{path} does not exist; give the run command again to make it") from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{path} is damaged ({error}); give the run command again") from error
-
-    def map_path(self, key: str) -> Path:
-        """Return where the map of subject `key` lies."""
-        return self.path / "maps" / f"{file_name(key)}.npz"
-
-    def write_map(self, key: str, anomaly_map: FloatArray, own: Mapping[int, float]) -> None:
-        """Store a map (D, H, W) as float16 times a power of two, so that no range of scores is lost.
-
-        `own` holds the scores that the method itself gave to slices, if it gives any.
-        """
-        import numpy as np
-
-        largest = float(np.abs(anomaly_map).max())
-        exponent = 0
-        if largest > 0 and not 2.0**-4 <= largest <= 2.0**15:
-            exponent = int(np.frexp(largest)[1]) - 15
-        half = np.ldexp(anomaly_map, -exponent).astype(np.float16)
-        scores = {"own_slice": np.array(list(own), np.int32), "own_score": np.array(list(own.values()), np.float64)}
-        self.write_arrays(f"maps/{file_name(key)}.npz", {"map": half, "exponent": np.int32(exponent), **scores})
-
-    def read_map(self, key: str, grid: tuple[int, ...] | None = None) -> tuple[FloatArray, dict[int, float]]:
-        """Read a map (D, H, W), float32, and the method's own scores by slice.
-
-        Raises:
-            StoreError: if it is missing or damaged, or does not have the shape `grid`.
-        """
-        import numpy as np
-
-        try:
-            arrays = self.read_arrays(f"maps/{file_name(key)}.npz")
-        except StoreError as error:
-            raise MapError(str(error)) from error
-        try:
-            anomaly_map = np.ldexp(arrays["map"].astype(np.float32), int(arrays["exponent"]))
-            own = dict(zip(arrays["own_slice"].tolist(), arrays["own_score"].tolist(), strict=True))
-        except KeyError as error:
-            raise MapError(f"{self.map_path(key)} is damaged (no {error}); give the run command again") from error
-        if grid is not None and anomaly_map.shape != grid:
-            raise StoreError(
-                f"{self.map_path(key)} has the shape {anomaly_map.shape} but its subject has {grid}; the data are not "
-                "those of the run: restore them, or run again"
-            )
-        return anomaly_map, own
 
     def log(self, text: str) -> None:
         """Append to the log; a log that cannot be written stops nothing."""

@@ -6,26 +6,31 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.protocol import Threshold
 
+Labelled = tuple[Sequence[FloatArray], Sequence[BoolArray]]
+
 
 def choose(
-    rule: Threshold, healthy: Sequence[FloatArray], labelled: Iterable[tuple[FloatArray, BoolArray]] = ()
+    rule: Threshold, healthy: Sequence[FloatArray], labelled: Callable[[], Labelled] = lambda: ((), ())
 ) -> float:
     """Return the threshold of `rule`; `score > threshold` is called anomalous.
 
     Args:
         rule: the policy of the protocol.
         healthy: scores of each healthy validation subject, (N_i,).
-        labelled: scores and lesions (N_i,) of the subjects whose labels the policy reads; only such a policy opens them.
+        labelled: gives scores and lesions (N_i,) of the subjects whose labels the policy reads; only such a policy calls
+            it. All are read subject by subject, some several times, and need not be in memory together.
 
     Raises:
         ValueError: if the subjects do not allow a threshold.
@@ -33,14 +38,13 @@ def choose(
     if rule.policy == "fixed":
         return fixed(rule.rate)
     if rule.policy == "healthy_fpr":
-        return healthy_fpr(np.concatenate(list(healthy)), rule.rate)
+        return pooled_fpr(healthy, rule.rate)
     if rule.policy == "healthy_subject_max":
         return healthy_subject_max(healthy, rule.rate)
     if rule.policy == "conformal":
         return conformal(healthy, rule.rate)
-    parts = list(labelled)
     search = bisection if rule.policy == "val_bisection" else val_best_dice
-    return search([score for score, _ in parts], [lesion for _, lesion in parts])
+    return search(*labelled())
 
 
 def healthy_fpr(scores: FloatArray, rate: float) -> float:
@@ -58,6 +62,44 @@ def healthy_fpr(scores: FloatArray, rate: float) -> float:
     # At most `allowed` scores may exceed the threshold, so it is the score of that rank from above.
     allowed = int(np.floor(rate * len(scores)))
     return float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed])
+
+
+def pooled_fpr(scores: Sequence[FloatArray], rate: float) -> float:
+    """Return `healthy_fpr` of the scores of all subjects together, in memory that does not grow with their number.
+
+    The score of a rank is found 16 bits at a time: scores are counted by their leading bits, then those that share
+    these by the next ones.
+
+    Args:
+        scores: of each subject, (N_i,), of one type, float32 or float64; read several times.
+        rate: share of all scores, in [0, 1).
+
+    Raises:
+        ValueError: without scores, or for a rate outside [0, 1).
+    """
+    total = sum(len(s) for s in scores)
+    if not total or not 0.0 <= rate < 1.0:
+        raise ValueError(f"{total} scores and a rate of {rate}: at least one score and a rate in [0, 1) are needed")
+    kind = np.result_type(*{s.dtype for s in scores})
+    whole, signed = (np.uint32, np.int32) if kind == np.float32 else (np.uint64, np.int64)
+    width = 8 * np.dtype(whole).itemsize
+    above, prefix = int(np.floor(rate * total)), 0
+    for shift in range(width - 16, -1, -16):
+        counts = np.zeros(1 << 16, np.int64)
+        for part in scores:
+            bits = (part.astype(kind) + kind.type(0)).view(whole)  # adding 0 makes -0 and 0 one score
+            # Unsigned numbers in the order of the scores: negative ones have all bits turned, others the sign alone.
+            keys = bits ^ ((bits.view(signed) >> (width - 1)).view(whole) | whole(1 << (width - 1)))
+            if shift + 16 < width:
+                keys = keys[keys >> whole(shift + 16) == prefix]
+            counts += np.bincount((keys >> whole(shift) & whole(0xFFFF)).astype(np.intp), minlength=1 << 16)
+        at_least = counts[::-1].cumsum()[::-1]
+        digit = int(np.flatnonzero(at_least > above)[-1])
+        above -= int(at_least[digit] - counts[digit])
+        prefix = prefix << 16 | digit
+    top = 1 << (width - 1)
+    found = np.array([prefix ^ top if prefix & top else prefix ^ ((1 << width) - 1)], whole)
+    return float(found.view(kind)[0])
 
 
 def healthy_subject_max(scores: Sequence[FloatArray], rate: float) -> float:
@@ -139,22 +181,29 @@ def val_best_dice(
         ValueError: if shapes differ, a score is NaN, or no voxel is a lesion.
     """
     _check(scores, lesions)
-    pairs = [(s, m) for s, m in zip(scores, lesions, strict=True) if aggregate == "pooled" or m.any()]
-    found, false = [s[m] for s, m in pairs], [s[~m] for s, m in pairs]
-    if aggregate == "pooled":
-        found, false = [np.concatenate(found)], [np.concatenate(false)]
-    for part in (*found, *false):
-        part.sort()
+
+    def parts() -> Iterator[tuple[FloatArray, BoolArray]]:
+        return ((s, m) for s, m in zip(scores, lesions, strict=True) if aggregate == "pooled" or m.any())
+
     # Between the scores of two lesion voxels a lower threshold only adds healthy voxels. So `score >= c` is best for one
     # of these candidates c, and nothing has to be counted anywhere else.
-    candidates = np.unique(np.concatenate(found))[::-1]
+    candidates = np.unique(np.concatenate([s[m] for s, m in parts()]))
+
+    def reached(values: FloatArray) -> NDArray[np.intp]:
+        """Return how many of the values are at least as high as each candidate."""
+        places = np.searchsorted(candidates, values, side="right")
+        return np.bincount(places, minlength=len(candidates) + 1)[:0:-1].cumsum()[::-1]
+
+    counts = ((reached(s[m]), reached(s[~m]), int(np.count_nonzero(m))) for s, m in parts())
     dice = np.zeros(len(candidates))
-    for pos, neg in zip(found, false, strict=True):
-        tp = len(pos) - np.searchsorted(pos, candidates)
-        fp = len(neg) - np.searchsorted(neg, candidates)
-        dice += 2.0 * tp / (tp + fp + len(pos))
-    best = candidates[np.argmax(dice)]
-    below = [part[i - 1] for part in (*found, *false) if (i := np.searchsorted(part, best))]
+    if aggregate == "pooled":
+        tp, fp, positives = functools.reduce(lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2]), counts)
+        dice = 2.0 * tp / (tp + fp + positives)
+    else:
+        for tp, fp, positives in counts:
+            dice += 2.0 * tp / (tp + fp + positives)
+    best = candidates[len(dice) - 1 - np.argmax(dice[::-1])]
+    below = [lower.max() for s, _ in parts() if (lower := s[s < best]).size]
     return float(max(below)) if below else float(np.nextafter(best, best.dtype.type(-np.inf)))
 
 

@@ -76,7 +76,13 @@ class TrainedMethod(Method):
 
     def score(self, batch: Batch) -> Tensor:
         """Return the mean absolute residual over channels, (B, H, W)."""
-        return (batch.image - self.restored(batch)).abs().mean(dim=1)
+        return _residual(batch, self.restored(batch))
+
+    def score_and_reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return maps and reconstructions; the network runs once, unless a subclass has a score of its own."""
+        restored = self.restored(batch)
+        own = type(self).score is not TrainedMethod.score
+        return self.score(batch) if own else _residual(batch, restored), restored
 
     def restored(self, batch: Batch) -> Tensor:
         """Return `reconstruct(batch)` in float32, computed where the batch lies and in the precision of the training."""
@@ -84,6 +90,10 @@ class TrainedMethod(Method):
         network(self).to(batch.image.device).eval()
         with torch.no_grad(), autocast(batch.image.device.type, self.precision_):
             return self.reconstruct(batch).float()
+
+
+def _residual(batch: Batch, restored: Tensor) -> Tensor:
+    return (batch.image - restored).abs().mean(dim=1)
 
 
 def network(method: TrainedMethod) -> nn.Module:

@@ -163,6 +163,21 @@ def _pad(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return functional.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a method says about one volume, on the volume's own grid.
+
+    Attributes:
+        anomaly_map: float32 (D, H, W), zero outside the foreground.
+        own: the method's own score by slice if it gives one (slice -1 for the whole volume).
+        reconstruction: float32 (C, D, H, W), zero outside the foreground; None if the method has none.
+    """
+
+    anomaly_map: FloatArray
+    own: dict[int, float]
+    reconstruction: FloatArray | None = None
+
+
 def score_volume(
     method: Method,
     volume: Volume,
@@ -172,9 +187,10 @@ def score_volume(
     device: str,
     batch_size: int,
     size: tuple[int, int] | None = None,
+    reconstruct: bool = False,
     each_batch: Callable[[int], None] = lambda n: None,
-) -> tuple[FloatArray, dict[int, float]]:
-    """Return the anomaly map of one volume on its own grid, zero outside the foreground.
+) -> Scored:
+    """Return the anomaly map of one volume.
 
     Args:
         method: fitted.
@@ -184,16 +200,15 @@ def score_volume(
         device: where to compute.
         batch_size: slices at a time; it does not change the result.
         size: as in `to_planes`.
+        reconstruct: ask for the reconstruction too.
         each_batch: called with the number of slices after every batch.
-
-    Returns:
-        float32 (D, H, W), and the method's own score by slice if it gives one (slice -1 for the whole volume).
 
     Raises:
         DegenerateScores: if a value inside the foreground is NaN or infinite, or the shape is wrong.
     """
     planes = to_planes(volume, image, method, size=size)
     out = np.zeros(volume.grid, np.float32)
+    rebuilt: FloatArray | None = None
     image_scores: dict[int, float] = {}
     keys = [-1] if method.ndim == 3 else list(planes.index)
     for start in range(0, len(planes.image), batch_size):
@@ -202,21 +217,33 @@ def score_volume(
         foreground = None if planes.foreground is None else planes.foreground[part]
         batch = Batch(planes.image[part], foreground, seeds).to(device)
         with torch.no_grad():
-            anomaly_map = torch.as_tensor(method.score(batch)).float().cpu()
+            scores, restored = method.score_and_reconstruct(batch) if reconstruct else (method.score(batch), None)
+            anomaly_map = torch.as_tensor(scores).float().cpu()
             own = method.image_score(batch)
         expected = (len(batch), *planes.image.shape[2:])
         if tuple(anomaly_map.shape) != expected:
             raise DegenerateScores(f"score() returned the shape {tuple(anomaly_map.shape)}; expected {expected}")
-        if method.ndim == 3:
-            out[:] = planes.grid.up(anomaly_map[0]).numpy()
-        else:
-            out[list(planes.index[part])] = planes.grid.up(anomaly_map).numpy()
+        at = slice(None) if method.ndim == 3 else list(planes.index[part])
+        out[at] = planes.grid.up(anomaly_map[0] if method.ndim == 3 else anomaly_map).numpy()
+        if restored is not None:
+            if restored.shape != batch.image.shape:
+                raise DegenerateScores(
+                    f"reconstruct() returned the shape {tuple(restored.shape)}; expected {tuple(batch.image.shape)}"
+                )
+            rebuilt = np.zeros((image.shape[0], *volume.grid), np.float32) if rebuilt is None else rebuilt
+            channels = (restored[0] if method.ndim == 3 else restored.transpose(0, 1)).float().cpu()
+            for c, channel in enumerate(channels):
+                rebuilt[c, at] = planes.grid.up(channel).numpy()
         if own is not None:
             image_scores.update(zip(keys[part], own.float().cpu().tolist(), strict=True))
         each_batch(len(batch))
     if volume.foreground is not None:
         out[~volume.foreground] = 0.0
+        if rebuilt is not None:
+            rebuilt[:, ~volume.foreground] = 0.0
     if not np.isfinite(out).all():
         bad = int(out.size - np.isfinite(out).sum())
         raise DegenerateScores(f"{bad} of {out.size} scores of {volume.subject} are NaN or infinite")
-    return out, image_scores
+    if rebuilt is not None and not np.isfinite(rebuilt).all():
+        raise DegenerateScores(f"values of the reconstruction of {volume.subject} are NaN or infinite")
+    return Scored(out, image_scores, rebuilt)

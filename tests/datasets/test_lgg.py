@@ -112,7 +112,7 @@ def wreck(root: Path, what: str) -> None:
         ("truncated", "_3.tif cannot be read"),
         ("missing mask", "_3_mask.tif does not exist"),
         ("mask size", r"_3_mask.tif has the shape \(32, 64\) but its image \(64, 64\)"),
-        ("grey", r"_3.tif has the shape \(64, 64\)"),
+        ("grey", r"_3.tif has 1 channels; 3 are expected"),
         ("size", "differ in size"),
         ("empty folder", "holds no file called"),
         ("not an image", "_3.tif cannot be read"),

@@ -27,6 +27,23 @@ Over = Literal["lesion subjects", "healthy subjects", "pooled", "subjects", "sli
 
 
 @dataclass(frozen=True)
+class Restoration:
+    """An image and what a method made of it, on the subject's own grid and before any post-processing.
+
+    Attributes:
+        image: (C, D, H, W), as the method saw it: healthy tissue in about 0..1.
+        reconstruction: the same shape.
+        tissue: bool (D, H, W), the foreground.
+        lesion: bool (D, H, W), the part of the lesions inside it.
+    """
+
+    image: FloatArray
+    reconstruction: FloatArray
+    tissue: BoolArray
+    lesion: BoolArray
+
+
+@dataclass(frozen=True)
 class Case:
     """What a metric sees of one subject. What several metrics need is computed once, when it is first asked for.
 
@@ -41,6 +58,7 @@ class Case:
         protocol: for its chain after the threshold, hit criterion and so on; None for neither.
         annotated: whether there is a lesion mask at all; without one `lesion` is False, which does not mean healthy.
         normal: what AUPIMO knows of the healthy test subjects.
+        restoration: None for a method without reconstructions.
     """
 
     score: FloatArray
@@ -53,6 +71,7 @@ class Case:
     protocol: Protocol | None = None
     annotated: bool = True
     normal: SharedRate | None = None
+    restoration: Restoration | None = None
 
     @cached_property
     def curve(self) -> RankCurve:
@@ -121,6 +140,13 @@ class Case:
         from uadbench.metrics.regions import components
 
         return components(self.lesion_volume)
+
+    @cached_property
+    def lesion_regions_2d(self) -> Regions:
+        """The connected lesions of each slice by itself."""
+        from uadbench.metrics.regions import components_by_slice
+
+        return components_by_slice(self.lesion_volume)
 
     @cached_property
     def overlaps(self) -> Overlaps:

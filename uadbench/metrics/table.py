@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Literal
 
 from uadbench.errors import unknown_name
 from uadbench.metrics import Case, Metric, Over
@@ -11,6 +12,7 @@ from uadbench.metrics import overlap as flat
 from uadbench.metrics.lesions import SIZE_EDGES, recall_by_size
 from uadbench.metrics.pimo import aupimo
 from uadbench.metrics.ranking import auroc, average_precision, best_dice
+from uadbench.metrics.reconstruction import mean_absolute_error, ssim
 from uadbench.metrics.surface import volume_difference
 
 Compute = Callable[[Case], float]
@@ -19,6 +21,9 @@ HEALTHY: Over = "healthy subjects"
 
 NEAR_MM = 2.0
 """Tolerance of the normalised surface Dice."""
+
+INTENSITY_RANGE = 1.0
+"""Data range of the structural similarity: that of healthy tissue after normalisation."""
 
 MEAN = ", mean over lesion subjects"
 AT = " at the protocol's threshold"
@@ -54,6 +59,16 @@ def _by_size(case: Case, place: int) -> float:
 
 def _pimo(case: Case) -> float:
     return float("nan") if case.normal is None else aupimo(case.score[case.lesion], case.normal)
+
+
+def _restored(case: Case, kind: Literal["l1", "ssim"], where: Literal["tissue", "lesion"]) -> float:
+    seen = case.restoration
+    if seen is None:
+        return float("nan")
+    region = seen.tissue if where == "tissue" else seen.lesion
+    if kind == "l1":
+        return mean_absolute_error(seen.image, seen.reconstruction, region)
+    return ssim(seen.image, seen.reconstruction, region, INTENSITY_RANGE)
 
 
 def _lesion(name: str, title: str, compute: Compute, text: str, source: str = "", **more: bool) -> Metric:
@@ -110,6 +125,11 @@ REGION = (
               "Bergmann et al. 2021, IJCV"),
     _together("aupro_05", "AUPRO 0.05", "pooled", "the same up to a false positive rate of 0.05, over 0.05",
               "Bergmann et al. 2021, IJCV"),
+    _together("aupro_2d", "AUPRO 2-D", "pooled",
+              "as AUPRO, but every slice is a picture: its 8-connected regions are regions of their own",
+              "Bergmann et al. 2021, IJCV"),
+    _together("aupro_2d_05", "AUPRO 2-D 0.05", "pooled", "the same up to a false positive rate of 0.05, over 0.05",
+              "Bergmann et al. 2021, IJCV"),
     Metric("aupimo", "AUPIMO", LESION, True,
            "overlap averaged over log false positive rates of 1e-5 to 1e-4 of the healthy test subjects" + MEAN,
            "Bertoldo et al. 2024", _pimo),
@@ -154,6 +174,20 @@ HEALTHY_SCANS = (
 )  # fmt: skip
 """What is found where there is nothing to be found."""
 
+DIAGNOSTIC = (
+    _healthy("recon_l1", "reconstruction l1", lambda c: _restored(c, "l1", "tissue"),
+             "mean absolute difference of image and reconstruction in the foreground (healthy tissue is about 0 to 1)"),
+    Metric("recon_ssim", "reconstruction SSIM", HEALTHY, True,
+           "structural similarity of image and reconstruction in the foreground per healthy test subject, mean",
+           "Wang et al. 2004", lambda c: _restored(c, "ssim", "tissue")),
+    _lesion("recon_l1_lesion", "reconstruction l1 lesion", lambda c: _restored(c, "l1", "lesion"),
+            "mean absolute difference of image and reconstruction inside lesions"),
+    Metric("recon_ssim_lesion", "reconstruction SSIM lesion", LESION, False,
+           "structural similarity of image and reconstruction inside lesions" + MEAN,
+           "Wang et al. 2004", lambda c: _restored(c, "ssim", "lesion")),
+)  # fmt: skip
+"""How near reconstructions are to their images. A diagnosis: a faithful reconstruction also repeats the lesion."""
+
 _DETECTED: tuple[tuple[str, Over, str], ...] = (
     ("subject", "subjects", "lesion against healthy test subjects"),
     ("slice", "slices", "slices with lesion against all other slices of the test subjects"),
@@ -175,7 +209,7 @@ DETECTION = tuple(
 """Metrics of one score a subject or slice."""
 
 METRICS: Mapping[str, Metric] = {
-    m.name: m for m in (*VOXEL, *REGION, *BOUNDARY, *HEALTHY_SCANS, *DETECTION)
+    m.name: m for m in (*VOXEL, *REGION, *BOUNDARY, *HEALTHY_SCANS, *DETECTION, *DIAGNOSTIC)
 }  # fmt: skip
 
 

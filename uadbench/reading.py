@@ -1,0 +1,175 @@
+"""Reads images from files: NIfTI volumes and pictures. Whatever is wrong with a file is one sentence that names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from uadbench.arrays import FloatArray
+from uadbench.errors import DataError
+
+NIFTI = (".nii.gz", ".nii")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+LARGEST = 2**31
+"""Voxels of the largest volume that is read. A damaged header can claim any size."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One 3-D image as it lies in a file, brought to RAS.
+
+    Attributes:
+        data: float32 (D, H, W), D from inferior to superior, H to anterior, W to the right.
+        affine: 4x4, from voxel indices (W, H, D) to millimetres.
+        spacing: millimetres (D, H, W).
+        path: of the file.
+    """
+
+    data: FloatArray
+    affine: FloatArray
+    spacing: tuple[float, float, float]
+    path: Path
+
+
+def read_volume(path: Path, owner: str) -> Scan:
+    """Read a NIfTI (or Analyze) volume.
+
+    Args:
+        path: of the file.
+        owner: name of the adapter, for messages.
+
+    Raises:
+        DataError: if it is missing, damaged, not 3-D or absurdly large.
+    """
+    import nibabel
+
+    try:
+        header = nibabel.load(path)
+        shape = header.shape
+        if math.prod(shape) > LARGEST:
+            raise DataError(
+                f"{owner}: {path} claims to hold {' x '.join(map(str, shape))} voxels; its header is damaged: restore "
+                "the file"
+            )
+        if len([n for n in shape if n != 1]) > 3 or len(shape) < 3:
+            raise DataError(f"{owner}: {path} has {len(shape)} axes {shape}; give one 3-D volume for each modality")
+        image = nibabel.as_closest_canonical(header)
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except FileNotFoundError:
+        raise DataError(f"{owner}: {path} does not exist; restore the file") from None
+    except PermissionError:
+        raise DataError(f"{owner}: {path} may not be read; give yourself the right to (chmod u+r)") from None
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{owner}: {path} cannot be read ({error}); it may be cut short: restore the file") from error
+    data = data.reshape(data.shape[:3])
+    x, y, z = (float(s) for s in image.header.get_zooms()[:3])
+    affine = np.asarray(image.affine, np.float64)
+    return Scan(np.ascontiguousarray(data.transpose(2, 1, 0)), affine, (z, y, x), path)
+
+
+def read_like(path: Path, reference: Scan, owner: str) -> FloatArray:
+    """Read another file of the same subject, (D, H, W), and check that it lies on the same grid.
+
+    Raises:
+        DataError: if it does not, or cannot be read.
+    """
+    scan = read_volume(path, owner)
+    if scan.data.shape != reference.data.shape:
+        raise DataError(
+            f"{owner}: {path} has the shape {scan.data.shape[::-1]} but {reference.path.name} has "
+            f"{reference.data.shape[::-1]}; resample it to the image's grid (nearest neighbour for masks)"
+        )
+    if not np.allclose(scan.affine, reference.affine, atol=0.05):
+        worst = float(np.abs(scan.affine - reference.affine).max())
+        raise DataError(
+            f"{owner}: {path} has another affine than {reference.path.name} (largest difference {worst:.3g}); resample it "
+            "to the image's grid, or correct the header if the voxels do match"
+        )
+    return scan.data
+
+
+def read_picture(path: Path, owner: str, channels: Literal[1, 3] | None = None) -> FloatArray:
+    """Read a picture as float32 (C, H, W), in the units of the file.
+
+    Args:
+        path: of the file.
+        owner: name of the adapter, for messages.
+        channels: 1 makes it grey, 3 makes it coloured, None takes 1 for grey files and 3 for others.
+
+    Raises:
+        DataError: if it is missing or damaged.
+    """
+    data = _open_picture(path, owner, channels)
+    return np.ascontiguousarray(data[None] if data.ndim == 2 else data.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _open_picture(path: Path, owner: str, channels: Literal[1, 3] | None) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "I", "F", "I;16", "I;16B", "LA")
+            want = channels or (1 if grey else 3)
+            if want == 3:
+                return np.asarray(image.convert("RGB"))
+            # Converting 16 bits to "L" would clip them.
+            deep = image.mode in ("I", "F", "I;16", "I;16B")
+            return np.asarray(image if deep else image.convert("L"))
+    except FileNotFoundError:
+        raise DataError(f"{owner}: {path} does not exist; restore the file") from None
+    except PermissionError:
+        raise DataError(f"{owner}: {path} may not be read; give yourself the right to (chmod u+r)") from None
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{owner}: {path} cannot be read ({error}); it may be cut short: restore the file") from error
+
+
+def unknown_layout(owner: str, root: Path, layouts: Sequence[str]) -> DataError:
+    """Return the error for a folder that holds nothing an adapter knows.
+
+    Args:
+        owner: name of the adapter.
+        root: the folder that was given.
+        layouts: one example path below the root for each layout that the adapter reads.
+    """
+    if not root.exists():
+        return DataError(
+            f"{owner}: there is no folder {root}; give the one that holds {layouts[0]} with --root, or set UADBENCH_DATA to "
+            f"the folder above one called {owner}"
+        )
+    if not root.is_dir():
+        return DataError(f"{owner}: {root} is a file; give the folder that holds {layouts[0]} with --root")
+    found = _some_files(root)
+    words = ", ".join(found) or "nothing"
+    nearest = ""
+    if found and len(layouts) > 1:
+        import difflib
+
+        best = max(layouts, key=lambda text: difflib.SequenceMatcher(None, text, found[0]).ratio())
+        nearest = f"; the nearest layout that is known is {best}"
+    return DataError(
+        f"{owner}: {root} holds nothing like {' or '.join(layouts)}; it holds {words}{nearest}; give the right folder with "
+        "--root"
+    )
+
+
+def _some_files(root: Path, number: int = 3) -> list[str]:
+    """Return the first few files below a folder, relative to it, without walking all of it."""
+    out: list[str] = []
+    folders = [root]
+    while folders and len(out) < number:
+        folder = folders.pop(0)
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            continue
+        out += [str(p.relative_to(root)) for p in entries if p.is_file() and not p.name.startswith(".")]
+        folders = [p for p in entries if p.is_dir()][:number] + folders
+    return out[:number]
