@@ -257,7 +257,7 @@ def test_empty_masks_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_said_once_by_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from uadbench.cli.catalogue import check_data
+    from uadbench.cli.data_check import check_data
 
     manifest = fake_data.nifti_set(tmp_path)
     image = tmp_path / "s0.nii.gz"

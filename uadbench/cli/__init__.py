@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from uadbench.cli import boards, catalogue, doctor, judge
+from uadbench.cli import boards, catalogue, data, doctor, judge
 from uadbench.cli import compare as comparing
 from uadbench.cli import multiverse as multiversing
 from uadbench.cli import run as running
@@ -44,7 +44,7 @@ app.command()(boards.leaderboard)
 app.command()(comparing.compare)
 app.command()(multiversing.multiverse)
 app.add_typer(catalogue.methods, name="methods", cls=_Suggesting)
-app.add_typer(catalogue.datasets, name="datasets", cls=_Suggesting)
+app.add_typer(data.datasets, name="datasets", cls=_Suggesting)
 app.add_typer(judge.protocols, name="protocols", cls=_Suggesting)
 app.add_typer(boards.runs, name="runs", cls=_Suggesting)
 app.command()(doctor.doctor)

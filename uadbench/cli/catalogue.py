@@ -1,4 +1,4 @@
-"""`uadbench methods` and `uadbench datasets`: what there is, what it takes, whether it keeps the contract."""
+"""`uadbench methods`: what there is, what it takes, whether it keeps the contract."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uadbench.cli.console import TerminalReporter, say
-from uadbench.cli.run import Plugins, warn_without_cache
-from uadbench.config import check_names
+from uadbench.cli.console import say
+from uadbench.cli.run import Plugins
 from uadbench.errors import DataError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from uadbench.checks import Check
-    from uadbench.dataset import Dataset
     from uadbench.registry import Kind, Registry
 
 methods = typer.Typer(no_args_is_help=True, help="Methods: list, show, check, new.")
-datasets = typer.Typer(no_args_is_help=True, help="Datasets: list, show, check, prepare.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value; repeatable.")]
@@ -29,16 +26,10 @@ Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=val
 @methods.command("list")
 def list_methods(plugin: Plugins = None, as_json: AsJson = False) -> None:
     """List all methods in a line each."""
-    _list("method", plugin, as_json)
+    list_entries("method", plugin, as_json)
 
 
-@datasets.command("list")
-def list_datasets(plugin: Plugins = None, as_json: AsJson = False) -> None:
-    """List all datasets in a line each."""
-    _list("dataset", plugin, as_json)
-
-
-def _list(kind: Kind, plugin: list[str] | None, as_json: bool) -> None:
+def list_entries(kind: Kind, plugin: list[str] | None, as_json: bool) -> None:
     from uadbench.registry import Registry
 
     entries = Registry(plugin or ()).entries(kind).values()
@@ -67,7 +58,7 @@ def show_method(name: str, plugin: Plugins = None, as_json: AsJson = False) -> N
         "family": cls.family,
         "sees": "slices" if cls.ndim == 2 else "whole volumes",
         "needs": sorted(cls.needs),
-        "parameters": _parameters(cls),
+        "parameters": parameters_of(cls),
         "presets": {n: {k: _plain(v) for k, v in p.items()} for n, p in cls.presets.items()},
         "published": published(name),
     }
@@ -78,7 +69,7 @@ def show_method(name: str, plugin: Plugins = None, as_json: AsJson = False) -> N
     for key in ("origin", "reference", "family", "sees"):
         typer.echo(f"  {key}: {facts[key] or '-'}")
     typer.echo(f"  needs: {', '.join(facts['needs']) or 'nothing special'}")
-    _print_parameters(facts["parameters"])
+    print_parameters(facts["parameters"])
     for preset, values in ({"paper": {}} | facts["presets"]).items():
         typer.echo(f"preset {preset}: " + (", ".join(f"{k}={_text(v)}" for k, v in values.items()) or "the defaults"))
     if facts["published"]:
@@ -87,44 +78,6 @@ def show_method(name: str, plugin: Plugins = None, as_json: AsJson = False) -> N
             spread = f" +- {row['spread']}" if row["spread"] else ""
             words = " ".join(filter(None, [row["variant"], row["dataset"], row["metric"]]))
             typer.echo(f"  {words} {row['value']}{spread} {row['unit']}  ({row['source']})")
-
-
-@datasets.command("show")
-def show_dataset(name: str, plugin: Plugins = None, as_json: AsJson = False) -> None:
-    """Show a dataset: its card, its parameters, and where it is looked for."""
-    from uadbench.config import data_folder
-    from uadbench.registry import Registry
-
-    registry = Registry(plugin or ())
-    entry, cls = registry.entry("dataset", name), registry.dataset(name)
-    card = cls.card
-    facts: dict[str, Any] = {
-        "name": name,
-        "title": card.title,
-        "licence": card.licence,
-        "url": card.url,
-        "reference": card.reference,
-        "modality": list(card.modality),
-        "healthy": card.healthy,
-        "provides": sorted(card.provides),
-        "note": card.note,
-        "parameters": _parameters(cls),
-        "preparation": _parameters(cls.preparation) if cls.preparation else [],
-    }
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-        return
-    typer.echo(f"{name}: {entry.summary}")
-    for key in ("title", "licence", "url", "reference", "healthy", "note"):
-        typer.echo(f"  {key}: {facts[key]}")
-    typer.echo(f"  modality: {', '.join(card.modality)}")
-    typer.echo(f"  offers: {', '.join(facts['provides']) or '-'}")
-    if "root" in {p["name"] for p in facts["parameters"]}:
-        typer.echo(f"  looked for in: --root PATH, or $UADBENCH_DATA/{name} (now {data_folder(name) or 'not set'})")
-    _print_parameters(facts["parameters"], "-D")
-    if facts["preparation"]:
-        typer.echo(f"uadbench datasets prepare {name} takes:")
-        _print_parameters(facts["preparation"], "-D")
 
 
 @methods.command("check")
@@ -137,41 +90,16 @@ def check(
     from uadbench.contract import method_checks
     from uadbench.params import assign, describe, resolve
 
-    name, registry = _name_or_file("method", name, plugin)
+    name, registry = name_or_file("method", name, plugin)
     cls = registry.method(name)
     given = assign(param or [], {name: [p.name for p in describe(cls)]})[name]
     method, _ = resolve(cls, [("tiny", cls.tiny), ("command line", given)], owner=name)
     if reason := method.unavailable():
         raise UsageError(f"{name}: {reason}")
-    _report(name, method_checks(method))
+    report_checks(name, method_checks(method))
 
 
-@datasets.command("check")
-def check_data(
-    name: Annotated[str, typer.Argument(help="Name of a dataset, or the file of a plug-in.")],
-    data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Where the data lie.")] = None,
-    every: Annotated[bool, typer.Option("--every-subject", help="Also read every subject of the split.")] = False,
-    plugin: Plugins = None,
-) -> None:
-    """Run the contract on a dataset; with --every-subject read all of it, as a run does before training."""
-    from uadbench.bank import Bank
-    from uadbench.contract import dataset_checks
-    from uadbench.plan import resolve_dataset
-    from uadbench.protocol import Intensity
-
-    name, registry = _name_or_file("dataset", name, plugin)
-    check_names("datasets", registry.entries("dataset"))
-    texts = [*(data or []), *([f"root={root}"] if root else [])]
-    dataset, _ = resolve_dataset(registry.dataset(name), name, texts)
-    if every:
-        split = dataset.split(0)
-        with TerminalReporter().bar("subjects", len(list(split.items()))) as advance:
-            Bank(dataset, name, Intensity()).check(split, each_subject=lambda: advance(1))
-    _report(name, dataset_checks(dataset))
-
-
-def _name_or_file(kind: Kind, name: str, plugin: list[str] | None) -> tuple[str, Registry]:
+def name_or_file(kind: Kind, name: str, plugin: list[str] | None) -> tuple[str, Registry]:
     """Return the name of a component and where it is found, for a name or the path of a file.
 
     Raises:
@@ -195,7 +123,7 @@ def _name_or_file(kind: Kind, name: str, plugin: list[str] | None) -> tuple[str,
     return path.stem, registry
 
 
-def _report(name: str, checks: Iterable[Check]) -> None:
+def report_checks(name: str, checks: Iterable[Check]) -> None:
     marks = {"passed": "ok     ", "skipped": "skipped", "broken": "BROKEN "}
     broken = 0
     for outcome in checks:
@@ -225,61 +153,7 @@ def new(
     typer.echo(f"install it:  pip install -e {files[0].parent}   (then --plugin is not needed)")
 
 
-@datasets.command("prepare")
-def prepare(
-    name: str,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="What to write, for datasets that write something.")
-    ] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
-    plugin: Plugins = None,
-) -> None:
-    """Make what a dataset needs before the first run: a manifest for nifti, the cached volumes of phantom."""
-    from uadbench.params import assign, describe, resolve
-    from uadbench.plan import resolve_dataset
-    from uadbench.registry import Registry
-
-    registry = Registry(plugin or ())
-    check_names("datasets", registry.entries("dataset"))
-    cls = registry.dataset(name)
-    if cls.preparation is not None:
-        if out is None:
-            raise UsageError(f"datasets prepare {name} writes a file: give --out PATH")
-        if out.exists() and not force:
-            raise UsageError(f"{out} is there already; give another --out, or --force to write over it")
-        given = assign(data or [], {name: [p.name for p in describe(cls.preparation)]}, "dataset")[name]
-        prepared, _ = resolve(cls.preparation, [("command line", given)], owner=f"datasets prepare {name}")
-        _print_prepared(name, cls, prepared(out))
-        return
-    if out is not None:
-        raise UsageError(f"datasets prepare {name} writes no file of its own; leave out --out")
-    dataset, _ = resolve_dataset(cls, name, data or [])
-    warn_without_cache()
-    split = dataset.split(0)
-    subjects = [s for _, s in split.items()]
-    with TerminalReporter().bar("subjects", len(subjects)) as advance:
-        for subject in subjects:
-            dataset.load(subject).check(f"{name}: {subject.key}")
-            advance(1)
-    say(f"{len(subjects)} subjects can be read")
-
-
-def _print_prepared(name: str, cls: type[Dataset], path: Path) -> None:
-    """Say what was written, who is used for what, and what to do next."""
-    from collections import Counter
-
-    from uadbench.params import create, describe
-
-    typer.echo(f"wrote {path}")
-    if "root" in {p.name for p in describe(cls)}:
-        counts = Counter(role for role, _ in create(cls, {"root": path}, owner=name).split(0).items())
-        typer.echo("subjects: " + ", ".join(f"{role} {n}" for role, n in counts.items()))
-        typer.echo(f"Next: uadbench datasets check {name} --root {path} --every-subject")
-        typer.echo(f"then: uadbench run --method mddpm --dataset {name} --root {path}")
-
-
-def _parameters(cls: type) -> list[dict[str, Any]]:
+def parameters_of(cls: type) -> list[dict[str, Any]]:
     from uadbench.params import describe
 
     return [
@@ -294,7 +168,7 @@ def _parameters(cls: type) -> list[dict[str, Any]]:
     ]
 
 
-def _print_parameters(parameters: list[dict[str, Any]], option: str = "-p") -> None:
+def print_parameters(parameters: list[dict[str, Any]], option: str = "-p") -> None:
     typer.echo(f"parameters ({option} name=value):")
     width = max((len(p["name"]) for p in parameters), default=0)
     for p in parameters:
