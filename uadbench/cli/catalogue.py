@@ -30,6 +30,7 @@ def list_methods(plugin: Plugins = None, as_json: AsJson = False) -> None:
 
 
 def list_entries(kind: Kind, plugin: list[str] | None, as_json: bool) -> None:
+    """Print all components of a kind in a line each."""
     from uadbench.registry import Registry
 
     entries = Registry(plugin or ()).entries(kind).values()
@@ -124,6 +125,7 @@ def name_or_file(kind: Kind, name: str, plugin: list[str] | None) -> tuple[str, 
 
 
 def report_checks(name: str, checks: Iterable[Check]) -> None:
+    """Print the outcome of checks and exit with 1 if one is broken."""
     marks = {"passed": "ok     ", "skipped": "skipped", "broken": "BROKEN "}
     broken = 0
     for outcome in checks:
@@ -154,6 +156,7 @@ def new(
 
 
 def parameters_of(cls: type) -> list[dict[str, Any]]:
+    """Return the parameters of a dataclass as plain values."""
     from uadbench.params import describe
 
     return [
@@ -169,6 +172,7 @@ def parameters_of(cls: type) -> list[dict[str, Any]]:
 
 
 def print_parameters(parameters: list[dict[str, Any]], option: str = "-p") -> None:
+    """Print parameters in a line each."""
     typer.echo(f"parameters ({option} name=value):")
     width = max((len(p["name"]) for p in parameters), default=0)
     for p in parameters:
