@@ -153,8 +153,7 @@ class Nifti(Dataset):
         """Return the split that the manifest gives. There is one fold; other folds are other manifests."""
         if fold != 0:
             raise UsageError(f"nifti has the fold 0 only, not {fold}; write another manifest for another fold")
-        by_role = {role: tuple(x.subject for x in self._lines.values() if x.role == role) for role in ROLES}
-        return Split(**by_role)
+        return Split.of((line.role, line.subject) for line in self._lines.values())
 
     def provides(self) -> frozenset[str]:
         """Return foreground, and registered if the user says so."""

@@ -12,7 +12,7 @@ NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protoco
 VERBS = {
     "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
     "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
-    "store", "maps", "reading", "prepared", "results", "provenance",
+    "store", "maps", "reading", "prepared", "joined", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",

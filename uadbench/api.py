@@ -11,7 +11,7 @@ from uadbench.dataset import Dataset
 from uadbench.errors import UADBenchError
 from uadbench.method import Method
 from uadbench.params import as_text, choose_preset, resolve
-from uadbench.plan import Request, make_plan, resolve_dataset
+from uadbench.plan import Request, make_plan, open_dataset
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter, silent
 from uadbench.runner import run_plan
@@ -39,7 +39,7 @@ def load_dataset(name: str, *, plugins: Sequence[str | Path] = (), **params: Any
     Raises:
         UsageError: for an unknown name or parameter.
     """
-    return resolve_dataset(Registry(plugins).dataset(name), name, [f"{k}={as_text(v)}" for k, v in params.items()])[0]
+    return open_dataset(Registry(plugins), name, [f"{k}={as_text(v)}" for k, v in params.items()])[0]
 
 
 def run(

@@ -11,7 +11,7 @@ from typing import Any
 from uadbench.errors import UsageError, suggest, unknown_name
 
 FOLDER = Path(__file__).parent / "benchmarks"
-KEYS = ("summary", "methods", "datasets", "seed", "fold", "preset", "protocol", "params", "data")
+KEYS = ("summary", "methods", "datasets", "healthy", "seed", "fold", "preset", "protocol", "params", "data")
 
 
 @dataclass(frozen=True)

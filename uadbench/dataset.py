@@ -7,7 +7,7 @@ This module imports neither torch nor numpy when it is loaded.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -84,13 +84,25 @@ class Subject:
 
 @dataclass(frozen=True)
 class Split:
-    """Who is used for what in one fold. Each role holds subjects; `check` refuses a person in two stages."""
+    """Who is used for what in one fold. Each role holds subjects; `check` refuses a person in two stages.
+
+    `leaky` is the reason why that is allowed here, for splits that were published so. Results on them never rank.
+    """
 
     train: tuple[Subject, ...]
     val: tuple[Subject, ...]
     test_lesion: tuple[Subject, ...]
     test_healthy: tuple[Subject, ...] = ()
     val_lesion: tuple[Subject, ...] = ()
+    leaky: str = ""
+
+    @classmethod
+    def of(cls, members: Iterable[tuple[Role, Subject]], leaky: str = "") -> Split:
+        """Return the split of subjects with a role each."""
+        roles: dict[Role, list[Subject]] = {role: [] for role in ROLES}
+        for role, subject in members:
+            roles[role].append(subject)
+        return cls(**{role: tuple(found) for role, found in roles.items()}, leaky=leaky)
 
     def items(self) -> Iterator[tuple[Role, Subject]]:
         """Yield every (role, subject)."""
@@ -108,18 +120,20 @@ class Split:
                 raise DataError(f"{name}: subject {subject.key!r} is listed twice in the split {role!r}; list it once")
             keys.add(key)
         leaks = {person: list(where) for person, where in stages.items() if len(where) > 1}
-        if leaks:
+        if leaks and not self.leaky:
             first, where = next(iter(leaks.items()))
             others = f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else ""
             raise DataError(
                 f"{name}: subject {first!r}{others} is in both {' and '.join(where)}; every subject may be in one of "
                 "train, validation and test only, so remove it from all but one"
             )
+        remedy = f"; take them from another dataset, such as: --dataset {name} --healthy ixi"
         empty = [role for role in ("train", "val", "test_lesion") if not getattr(self, role)]
         if empty:
             raise DataError(
                 f"{name}: no subject is in the split{'s' if len(empty) > 1 else ''} {', '.join(empty)}; healthy "
                 "subjects are needed in train and val, and annotated ones in test_lesion"
+                + (remedy if set(empty) & {"train", "val"} else "")
             )
 
 

@@ -21,7 +21,8 @@ LENGTH = 16
 """Characters of a hash that are kept: 64 bits, enough for millions of cells."""
 
 HARNESS = tuple(
-    f"uadbench.{name}" for name in ("volumes", "preparation", "training", "diffusion", "nets", "noise", "features")
+    f"uadbench.{name}"
+    for name in ("volumes", "preparation", "training", "diffusion", "nets", "noise", "features", "reading")
 )
 """Core modules that shape an anomaly map. A method depends on those that it imports; on the first two every method does."""
 

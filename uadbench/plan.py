@@ -11,6 +11,7 @@ from uadbench.config import data_folder, project_settings
 from uadbench.dataset import Dataset, Split
 from uadbench.errors import BadParameter, PluginError, UsageError
 from uadbench.identity import digest, file_hash, source_hash
+from uadbench.joined import Joined, parts_of
 from uadbench.method import NEEDS, Method, Precision
 from uadbench.params import Resolved, assign, choose_preset, describe, resolve
 from uadbench.protocol import Protocol
@@ -106,8 +107,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     resolved = {
         n: _resolve_method(n, c, presets[n], texts.get(n, {})) for n, c in classes.items() if isinstance(c, type)
     }
-    dataset_class = registry.dataset(request.dataset)
-    dataset, dataset_config = resolve_dataset(dataset_class, request.dataset, request.data)
+    dataset, dataset_config = open_dataset(registry, request.dataset, request.data)
     device = choose_device(request.device)
     precision = choose_precision(request.precision, device)
     split = dataset.split(request.fold)
@@ -146,7 +146,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             cells.append(
                 Planned(
                     name, seed, method, cell, config, incompatible(method, dataset) or lacking, method.unavailable(),
-                    method.unranked(), reference,
+                    method.unranked() or split.leaky or None, reference,
                 )
             )  # fmt: skip
     return Plan(request.dataset, dataset, split, protocol, device, cells)
@@ -154,6 +154,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
 
 def fingerprint_of(dataset: Dataset) -> str:
     """Return the hash of the data: their content, who plays which role, their groups, and the adapter's code."""
+    if isinstance(dataset, Joined):
+        return digest([fingerprint_of(dataset.lesions), fingerprint_of(dataset.healthy)])
     members = [[role, s.key, s.id, dict(s.groups)] for role, s in dataset.split(0).items()]  # Of fold 0 for all folds,
     return digest([source_hash(type(dataset), maps=False), dataset.content(), members])  # which stand in one table.
 
@@ -163,6 +165,8 @@ def content_of(dataset: Dataset) -> str:
 
     Where data are made by the adapter and not read from files, its code is their content.
     """
+    if isinstance(dataset, Joined):
+        return digest([content_of(dataset.lesions), content_of(dataset.healthy)])
     members = [[role, s.key, s.id, dict(s.groups)] for role, s in dataset.split(0).items()]
     made = not all(s.files for s in dataset.subjects())
     return digest([dataset.content(), members, source_hash(type(dataset), maps=False) if made else ""])
@@ -220,6 +224,44 @@ def _resolve_method(
         ("command line", given),
     ]
     return resolve(cls, layers, owner=name)
+
+
+def open_dataset(registry: Registry, name: str, texts: Sequence[str]) -> tuple[Dataset, dict[str, Resolved]]:
+    """Make a dataset by name, or the lesion set of one with the healthy people of another ("brats21+ixi").
+
+    Args:
+        registry: where adapters are found.
+        name: of one, or of two joined.
+        texts: "key=value"; of two also "name.key=value", and a key without a name goes to both that have it.
+
+    Returns:
+        The dataset and its parameters with their origin; those of two are called "name.key".
+    """
+    parts = parts_of(name)
+    classes = {part: registry.dataset(part) for part in parts}
+    if len(parts) == 1:
+        return resolve_dataset(classes[name], name, texts)
+    refuse_one_root(parts, texts)
+    given = assign(texts, {part: [p.name for p in describe(cls)] for part, cls in classes.items()}, "dataset")
+    made = {
+        part: resolve_dataset(cls, part, [f"{k}={v}" for k, v in given[part].items()]) for part, cls in classes.items()
+    }
+    lesions, healthy = (dataset for dataset, _ in made.values())
+    config = {f"{part}.{key}": value for part, (_, values) in made.items() for key, value in values.items()}
+    return Joined(lesions, healthy, (parts[0], parts[1])), config
+
+
+def refuse_one_root(parts: Sequence[str], texts: Sequence[str]) -> None:
+    """Refuse one folder for two datasets.
+
+    Raises:
+        UsageError: saying how both are given.
+    """
+    if len(parts) > 1 and any(text.partition("=")[0].strip() == "root" for text in texts):
+        raise UsageError(
+            f"two datasets take part, {' and '.join(parts)}: say where each of them lies, with "
+            + " ".join(f"-D {part}.root=..." for part in parts)
+        )
 
 
 def resolve_dataset(cls: type[Dataset], name: str, texts: Sequence[str]) -> tuple[Dataset, dict[str, Resolved]]:

@@ -10,8 +10,9 @@ from uadbench.bank import Bank
 from uadbench.dataset import Dataset, Split
 from uadbench.errors import Busy, DataError, Incompatible, MapError, UADBenchError
 from uadbench.evaluation import evaluate
+from uadbench.joined import parts_of
 from uadbench.params import as_text, describe
-from uadbench.plan import content_of, fingerprint_of, lacks, resolve_dataset
+from uadbench.plan import content_of, fingerprint_of, lacks, open_dataset
 from uadbench.protocol import Protocol, prepared_as
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter
@@ -130,8 +131,19 @@ class Replay:
         """Return the dataset with the parameters of the run; what the command line gives comes first."""
         stored = {k: v["value"] for k, v in config["dataset"].items() if v["source"] != "default"}
         texts = [f"{k}={as_text(v)}" for k, v in stored.items() if v is not None]
-        cls = self.registry.dataset(cell.dataset)
-        known = {p.name for p in describe(cls)}  # Other datasets of the store have other parameters.
-        given = {text.partition("=")[0]: text for text in self.given if text.partition("=")[0] in known}
+        given = self._given(cell.dataset)
         texts = [t for t in texts if t.partition("=")[0] not in given]
-        return resolve_dataset(cls, cell.dataset, [*texts, *given.values()])[0]
+        return open_dataset(self.registry, cell.dataset, [*texts, *given.values()])[0]
+
+    def _given(self, name: str) -> dict[str, str]:
+        """Return what the command line gives that this dataset takes; others of the store have other parameters."""
+        parts = parts_of(name)
+        known = {part: {p.name for p in describe(self.registry.dataset(part))} for part in parts}
+        out = {}
+        for text in self.given:
+            owner, dot, key = text.partition("=")[0].strip().rpartition(".")
+            for part in parts:
+                if key in known[part] and (not dot or owner == part):
+                    full = key if len(parts) == 1 else f"{part}.{key}"
+                    out[full] = f"{full}={text.partition('=')[2]}"
+        return out

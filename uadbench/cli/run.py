@@ -38,6 +38,9 @@ def store_folder(given: Path | None) -> Path:
 def run(
     method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Names, separated by commas.")] = None,
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Names. Default: phantom.")] = None,
+    healthy: Annotated[
+        str | None, typer.Option(help="Dataset whose healthy people are for training and comparison, such as ixi.")
+    ] = None,
     suite: Annotated[
         str | None, typer.Option(help="A built-in suite or a TOML file that names methods and data.")
     ] = None,
@@ -70,10 +73,12 @@ def run(
 ) -> None:
     """Train, score and evaluate methods, then show the table. What is finished is never done again."""
     requests = build_requests(
-        methods=_names(method), datasets=_names(dataset), suite=suite, seed=seed, fold=fold, params=param or [],
+        methods=_names(method), datasets=_names(dataset), healthy=healthy, suite=suite, seed=seed, fold=fold,
+        params=param or [],
         data=[*(data or []), *([f"root={root}"] if root else []), *([f"modality={modality}"] if modality else [])],
         preset=preset, protocol=protocol, device=device, precision=precision, references=references,
     )  # fmt: skip
+    from uadbench.joined import parts_of
     from uadbench.registry import Registry
 
     registry = Registry(plugin or ())
@@ -82,7 +87,8 @@ def run(
     for request in requests:  # A typo is answered before anything heavy is imported.
         for name in request.methods:
             registry.entry("method", name)
-        registry.entry("dataset", request.dataset)
+        for name in parts_of(request.dataset):
+            registry.entry("dataset", name)
     requests = share_data(requests, registry)
 
     from uadbench.plan import make_plan
@@ -136,17 +142,25 @@ def share_data(requests: list[Request], registry: Registry) -> list[Request]:
     """
     from dataclasses import fields, replace
 
+    from uadbench.joined import parts_of
     from uadbench.params import assign
+    from uadbench.plan import refuse_one_root
 
-    owners = {r.dataset: [f.name for f in fields(registry.dataset(r.dataset))] for r in requests}
-    by_dataset = assign(requests[0].data, owners, "dataset")
-    return [replace(r, data=[f"{key}={value}" for key, value in by_dataset[r.dataset].items()]) for r in requests]
+    owners = {n: [f.name for f in fields(registry.dataset(n))] for r in requests for n in parts_of(r.dataset)}
+    given = assign(requests[0].data, owners, "dataset")
+    out = []
+    for request in requests:
+        parts = parts_of(request.dataset)
+        refuse_one_root(parts, request.data)
+        own = [(f"{n}." if len(parts) > 1 else "", key, value) for n in parts for key, value in given[n].items()]
+        out.append(replace(request, data=[f"{prefix}{key}={value}" for prefix, key, value in own]))
+    return out
 
 
 def build_requests(
-    *, methods: Sequence[str], datasets: Sequence[str], suite: str | None, seed: str | None, fold: int | None,
-    params: Sequence[str], data: Sequence[str], preset: str | None, protocol: str | None, device: str | None,
-    precision: str | None, references: str | None,
+    *, methods: Sequence[str], datasets: Sequence[str], healthy: str | None, suite: str | None, seed: str | None,
+    fold: int | None, params: Sequence[str], data: Sequence[str], preset: str | None, protocol: str | None,
+    device: str | None, precision: str | None, references: str | None,
 ) -> list[Request]:  # fmt: skip
     """Return one request for each dataset. Command line > environment > uadbench.toml > suite > defaults.
 
@@ -154,6 +168,7 @@ def build_requests(
         UsageError: if no method is named, or something cannot be read.
     """
     from uadbench.benchmark import defaults, load_suite, suites
+    from uadbench.joined import joined_name
     from uadbench.plan import Request
 
     base = defaults()
@@ -174,6 +189,7 @@ def build_requests(
         raise UsageError("no method is named: give --method mddpm, or --suite quickstart; see: uadbench methods list")
     named = references if references is not None else base["references"]
     extra = [r for r in (_names([named]) if isinstance(named, str) else named) if r != "none"]
+    well = healthy or base.get("healthy")
     chosen_preset = str(choose("preset", preset))
     seed_text, source = find("seed", seed)
     names = {"command line": "--seed", "environment": "UADBENCH_SEED", FILE: f"{FILE}: [run] seed"}
@@ -192,7 +208,7 @@ def build_requests(
             device=str(choose("device", device) or "auto"),
             precision=str(choose("precision", precision) or "auto"),
         )
-        for name in (list(dict.fromkeys(datasets)) or base["datasets"])
+        for name in (joined_name(n, well) for n in list(dict.fromkeys(datasets)) or base["datasets"])
     ]
 
 

@@ -1,0 +1,125 @@
+"""Healthy people of one dataset and people with lesions of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import fake_data
+import numpy as np
+import pytest
+from commands import uadbench
+
+from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
+from uadbench.errors import UsageError
+from uadbench.joined import Joined, joined_name, parts_of
+from uadbench.plan import content_of, fingerprint_of, open_dataset
+from uadbench.registry import Registry
+
+
+@dataclass
+class People(Dataset):
+    card: ClassVar[DatasetCard] = DatasetCard("t", "l", "u", "r", ("t1", "t2"), "controls", note="n.")
+
+    names: tuple[str, ...] = ("a", "b", "c", "d")
+    ill: bool = False
+    modality: str = "t1"
+    offers: frozenset[str] = field(default_factory=lambda: frozenset({"foreground"}))
+
+    def subjects(self) -> list[Subject]:
+        return [Subject(name) for name in self.names]
+
+    def split(self, fold: int = 0) -> Split:
+        s = self.subjects()
+        s = s[fold:] + s[:fold]
+        return Split((), (), tuple(s[1:]), (), (s[0],)) if self.ill else Split(tuple(s[2:]), (s[0],), (), (s[1],))
+
+    def load(self, subject: Subject) -> Volume:
+        value = float(ord(subject.id[0])) + self.ill
+        return Volume(np.full((1, 1, 4, 4), value, np.float32), None, None, None, subject.key)
+
+    def content(self) -> str:
+        return ",".join(self.names)
+
+    def provides(self) -> frozenset[str]:
+        return self.offers
+
+
+def joined(**more: object) -> Joined:
+    lesions = People(names=("c", "x", "y"), ill=True, **more)  # type: ignore[arg-type]
+    return Joined(lesions, People(), ("ours", "theirs"))
+
+
+def test_each_set_gives_its_own_roles() -> None:
+    split = joined().split()
+    split.check("both")
+    assert [s.id for s in split.train] == ["theirs-c", "d"]
+    assert ([s.id for s in split.val], [s.id for s in split.test_healthy]) == (["a"], ["b"])
+    assert [s.id for s in split.val_lesion] == ["ours-c"]
+    assert [s.id for s in split.test_lesion] == ["x", "y"]
+
+
+def test_a_name_that_both_sets_use_stands_for_two_people() -> None:
+    data = joined()
+    by_key = {s.key: data.load(s) for s in data.subjects()}
+    assert len(by_key) == 7
+    assert by_key["ours-c"].image[0, 0, 0, 0] == ord("c") + 1
+    assert by_key["theirs-c"].image[0, 0, 0, 0] == ord("c")
+    assert all(volume.subject == key for key, volume in by_key.items())
+
+
+def test_folds_are_those_of_the_healthy_set() -> None:
+    first, second = joined().split(0), joined().split(1)
+    assert first.test_lesion == second.test_lesion
+    assert {s.id for s in first.val} != {s.id for s in second.val}
+
+
+def test_the_identity_is_that_of_both() -> None:
+    base, other = joined(), Joined(People(names=("c", "x", "z"), ill=True), People(), ("ours", "theirs"))
+    assert fingerprint_of(base) == fingerprint_of(joined())
+    assert fingerprint_of(base) != fingerprint_of(other)
+    assert content_of(base) != content_of(other)
+    assert base.parameters()["ours.ill"] is True
+    assert base.parameters()["theirs.ill"] is False
+
+
+def test_only_what_both_offer_is_offered() -> None:
+    assert joined().provides() == {"foreground"}
+    assert joined(offers=frozenset()).provides() == frozenset()
+    assert joined().card.note == "n. n."
+
+
+def test_modalities_must_agree() -> None:
+    with pytest.raises(UsageError, match=r"ours gives t2 but theirs gives t1; .*--modality t2"):
+        joined(modality="t2")
+    assert joined(modality="image").channel_names() == ("image",)
+
+
+def test_names() -> None:
+    assert joined_name("brats21", "ixi") == "brats21+ixi"
+    assert joined_name("lgg", None) == joined_name("lgg", "lgg") == "lgg"
+    assert parts_of("brats21+ixi") == ["brats21", "ixi"]
+    for wrong in ("a+b+c", "a+", "a+a"):
+        with pytest.raises(UsageError, match="is not of the form"):
+            parts_of(wrong)
+    with pytest.raises(UsageError, match="names a healthy set already"):
+        joined_name("a+b", "c")
+
+
+def test_one_folder_cannot_be_two_datasets() -> None:
+    with pytest.raises(UsageError, match=r"-D nifti.root=... -D lgg.root=..."):
+        open_dataset(Registry(), "nifti+lgg", ["root=x"])
+
+
+def test_the_command_line_joins_and_stores_and_evaluates_again(tmp_path: object) -> None:
+    root = fake_data.nifti_set(tmp_path)  # type: ignore[arg-type]
+    given = ["-d", "nifti", "--healthy", "phantom", "-D", f"nifti.root={root}", "-D", "phantom.count=10"]
+    quick = ["-D", "phantom.size=16,20,16", "--method", "voxel_zscore", "--references", "random"]
+    done = uadbench("run", *given, *quick, cwd=tmp_path)  # type: ignore[arg-type]
+    assert "skipped" in done.stderr, done.stderr  # The two are not registered to each other.
+    assert "nifti+phantom" in done.stdout
+    again = uadbench("evaluate", "--protocol", "image-v1", cwd=tmp_path)  # type: ignore[arg-type]
+    assert again.returncode == 0, again.stderr
+    one = uadbench("run", "-m", "random", "-d", "nifti", "--healthy", "phantom", "--root", "x", cwd=tmp_path)  # type: ignore[arg-type]
+    assert one.returncode == 2
+    assert "two datasets take part, nifti and phantom" in one.stderr
