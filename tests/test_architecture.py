@@ -19,8 +19,8 @@ CATALOGUE = {
     "export", "compare", "definitions",
 }  # fmt: skip
 RUNNING = {
-    "plan", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture", "multiverse_ranks",
-    "multiverse_scores", "multiverse_views",
+    "plan", "opening", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture",
+    "multiverse_ranks", "multiverse_scores", "multiverse_views",
 }  # fmt: skip
 LAYERS = [NOUNS, VERBS, CATALOGUE, RUNNING, {"cli"}]
 

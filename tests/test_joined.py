@@ -13,7 +13,7 @@ from commands import uadbench
 from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
 from uadbench.errors import UsageError
 from uadbench.joined import Joined, joined_name, parts_of
-from uadbench.plan import content_of, fingerprint_of, open_dataset
+from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.registry import Registry
 
 

@@ -30,7 +30,7 @@ from uadbench.multiverse_picture import _figure, draw_multiverse
 from uadbench.multiverse_ranks import REST, Multiverse, ranks_of, variance_shares
 from uadbench.multiverse_scores import Source, score_methods, thresholds_of, work
 from uadbench.multiverse_views import halved, halved_map, without
-from uadbench.plan import fingerprint_of
+from uadbench.opening import fingerprint_of
 from uadbench.postprocess import clean, postprocess
 from uadbench.protocol import Protocol, Step
 from uadbench.protocols import get_protocol

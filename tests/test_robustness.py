@@ -14,7 +14,7 @@ import pytest
 from conftest import PLUGINS
 
 from uadbench.bank import Bank
-from uadbench.cli.run import share_data
+from uadbench.cli.requests import share_data
 from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.evaluation import by_person
 from uadbench.leaderboard import make_boards
@@ -273,7 +273,7 @@ def test_stored_maps_outlive_a_rewritten_adapter_but_not_other_files(
     manifest = fake_data.nifti_set(tmp_path)
     folder, _, _ = one(plan_for("random", dataset="nifti", data=[f"root={manifest}"]), tmp_path / "runs")
     image = get_protocol("image-v1")
-    monkeypatch.setattr("uadbench.plan.source_hash", lambda cls, maps=True: "another code")
+    monkeypatch.setattr("uadbench.opening.source_hash", lambda cls, maps=True: "another code")
     assert Replay(Registry(PLUGIN_FILES)).one(folder, image, silent()).state == "evaluated"
     fake_data.nifti(tmp_path / "s4.nii.gz", fake_data.brain(9))
     done = Replay(Registry(PLUGIN_FILES), force=True).one(folder, image, silent())

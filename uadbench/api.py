@@ -10,8 +10,9 @@ from uadbench.benchmark import defaults
 from uadbench.dataset import Dataset
 from uadbench.errors import UADBenchError
 from uadbench.method import Method
+from uadbench.opening import open_dataset
 from uadbench.params import as_text, choose_preset, resolve
-from uadbench.plan import Request, make_plan, open_dataset
+from uadbench.plan import Request, make_plan
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter, silent
 from uadbench.runner import run_plan

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from uadbench.metrics import Metric
-from uadbench.metrics.table import BOUNDARY, DETECTION, HEALTHY_SCANS, REGION, VOXEL
+from uadbench.metrics.table import BOUNDARY, DETECTION, DIAGNOSTIC, HEALTHY_SCANS, REGION, VOXEL
 from uadbench.protocol import FOUND_STEPS, MAP_STEPS, POLICIES, REDUCTIONS
 from uadbench.protocols import PROTOCOLS
 
@@ -33,6 +33,8 @@ RULES = """\
   1e-4 the values are computed exactly in two more passes over the scores. `pooled` in the record says which, and the bounds.
 * **AUPRO** is read from a histogram of its own; its bounds are in the record. They are narrow for scores of all usual kinds
   and wide for scores that differ by less than a thousandth of their size.
+* **Reconstructions** are kept beside the maps of test subjects, where a method makes them. They are compared with the image
+  as the method saw it, on the subject's own grid, before any post-processing. No protocol ranks by them.
 * **Consistency.** No average precision may exceed what the largest Dice allows; every cell is checked.
 * **Hit criteria.** A lesion is found if a found component shares a voxel with it (`any`), if 10 % of it are found (`share`),
   if a component has an IoU of 0.1 with it (`iou`), or covers the lesion voxel nearest to its centroid (`centroid`). Lesions
@@ -71,6 +73,7 @@ def page() -> str:
         ("Boundaries and volumes", BOUNDARY),
         ("Healthy test subjects", HEALTHY_SCANS),
         ("Subjects and slices", DETECTION),
+        ("Reconstructions, a diagnosis", DIAGNOSTIC),
     ):
         parts += [f"### {title}\n", _metrics(metrics)]
     return "\n".join(parts)

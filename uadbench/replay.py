@@ -11,8 +11,9 @@ from uadbench.dataset import Dataset, Split
 from uadbench.errors import Busy, DataError, Incompatible, MapError, UADBenchError
 from uadbench.evaluation import evaluate
 from uadbench.joined import parts_of
+from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.params import as_text, describe
-from uadbench.plan import content_of, fingerprint_of, lacks, open_dataset
+from uadbench.plan import lacks
 from uadbench.protocol import Protocol, prepared_as
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter

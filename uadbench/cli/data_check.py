@@ -23,7 +23,7 @@ def check_data(
     """Run the contract on a dataset; with --every-subject read all of it, as a run does before training."""
     from uadbench.bank import Bank
     from uadbench.contract import dataset_checks
-    from uadbench.plan import resolve_dataset
+    from uadbench.opening import resolve_dataset
     from uadbench.protocol import Intensity
 
     name, registry = name_or_file("dataset", name, plugin)

@@ -26,8 +26,8 @@ def prepare(
     plugin: Plugins = None,
 ) -> None:
     """Make what a dataset needs before the first run: a manifest for nifti, the cached volumes of phantom."""
+    from uadbench.opening import resolve_dataset
     from uadbench.params import assign, describe, resolve
-    from uadbench.plan import resolve_dataset
     from uadbench.registry import Registry
 
     registry = Registry(plugin or ())
