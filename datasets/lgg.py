@@ -45,6 +45,7 @@ class LGG(Dataset):
         expected={"subjects": 110},
         note="lgg: healthy images are tumour-free slices of patients, the skull is not removed, voxel sizes are not known.",
         orientation="picture",
+        access="download from Kaggle, free account",
     )
     location: ClassVar[frozenset[str]] = frozenset({"root"})
 

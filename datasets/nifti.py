@@ -52,6 +52,8 @@ class Nifti(Dataset):
         modality=("image",),
         healthy="as the manifest says",
         provides=frozenset({"foreground"}),
+        masks="as given",
+        access="your own",
     )
     location: ClassVar[frozenset[str]] = frozenset({"root"})
     preparation: ClassVar[Any] = Manifest

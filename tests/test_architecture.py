@@ -16,7 +16,7 @@ VERBS = {
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
-    "export", "compare", "definitions",
+    "export", "compare", "definitions", "dataset_pages",
 }  # fmt: skip
 RUNNING = {
     "plan", "opening", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture",

@@ -31,7 +31,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--help",),
         ("run", "--help"),
         ("methods", "list"),
-        ("datasets", "list"),
         ("runs", "list"),
         ("status",),
         ("--version",),

@@ -46,6 +46,10 @@ class DatasetCard:
         expected: published counts, such as {"subjects": 110}.
         note: printed under every table made from it.
         orientation: "volume" for slices that are drawn with their last row on top (RAS volumes), "picture" otherwise.
+        dimensions: whether a subject is a volume or a picture.
+        masks: "voxels", lesions are outlined; "images", only which image is anomalous is known; "none", all are healthy;
+            "as given" for data of your own.
+        access: how to get the data, in a few words.
     """
 
     title: str
@@ -58,6 +62,9 @@ class DatasetCard:
     expected: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
     orientation: Literal["volume", "picture"] = "volume"
+    dimensions: Literal["2-D", "3-D"] = "3-D"
+    masks: Literal["voxels", "images", "none", "as given"] = "voxels"
+    access: str = ""
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,10 @@ class Dataset(ABC):
     def provides(self) -> frozenset[str]:
         """Return what the data offer to methods, words of `uadbench.method.NEEDS`: by default what the card says."""
         return self.card.provides
+
+    def annotated(self) -> bool:
+        """Return whether lesion subjects have masks. Without them whole images are judged: --protocol image-v1."""
+        return True
 
     def channel_names(self) -> tuple[str, ...]:
         """Return the names of the image's channels."""

@@ -26,14 +26,9 @@ Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=val
 @methods.command("list")
 def list_methods(plugin: Plugins = None, as_json: AsJson = False) -> None:
     """List all methods in a line each."""
-    list_entries("method", plugin, as_json)
-
-
-def list_entries(kind: Kind, plugin: list[str] | None, as_json: bool) -> None:
-    """Print all components of a kind in a line each."""
     from uadbench.registry import Registry
 
-    entries = Registry(plugin or ()).entries(kind).values()
+    entries = Registry(plugin or ()).entries("method").values()
     if as_json:
         typer.echo(json.dumps([{"name": e.name, "summary": e.summary, "origin": e.origin} for e in entries], indent=1))
         return

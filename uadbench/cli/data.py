@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import typer
+from rich.markup import escape
 
-from uadbench.cli.catalogue import AsJson, list_entries, parameters_of, print_parameters
+from uadbench.cli.catalogue import AsJson, parameters_of, print_parameters
+from uadbench.cli.console import out
 from uadbench.cli.data_check import check_data
 from uadbench.cli.data_prepare import prepare
 from uadbench.cli.run import Plugins
@@ -19,8 +21,35 @@ datasets.command("prepare")(prepare)
 
 @datasets.command("list")
 def list_datasets(plugin: Plugins = None, as_json: AsJson = False) -> None:
-    """List all datasets in a line each."""
-    list_entries("dataset", plugin, as_json)
+    """List all datasets: what they hold, under which licence, and where they are on this machine or how to get them."""
+    from dataclasses import asdict
+
+    from uadbench.dataset_pages import lines
+    from uadbench.registry import Registry
+
+    found = lines(Registry(plugin or ()))
+    if as_json:
+        typer.echo(json.dumps([asdict(line) for line in found], indent=1))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        "name", "what", "modality", "", "masks", "subjects", "licence", "here, or how to get it", box=SIMPLE_HEAD
+    )
+    for line in found:
+        what = (line.title or line.summary) + ("" if line.origin == "uadbench" else f" ({line.origin})")
+        where = f"[green]{escape(line.where)}[/]" if line.here else escape(line.where)
+        licence = line.licence.partition(";")[0].partition(". ")[0]
+        table.add_row(
+            line.name, escape(what), line.modality, line.dimensions, line.masks, str(line.subjects or ""),
+            escape(licence), where,
+        )  # fmt: skip
+    out().print(table)
+    typer.echo(
+        "Data are looked for in $UADBENCH_DATA/<name>, in uadbench.toml ([datasets.<name>] root), or where --root says. "
+        "More of one: uadbench datasets show NAME"
+    )
 
 
 @datasets.command("show")
