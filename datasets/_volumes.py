@@ -99,6 +99,7 @@ class VolumeSet(Dataset):
         name = type(self).__module__.rpartition(".")[2]
         out: dict[str, Case] = {}
         lacking: dict[str, int] = {}
+        bare: list[str] = []
         for case in self._prepared_cases(name) if self.prepared else self.cases():
             missing = [word for word in self.channel_names() if word not in case.images]
             if missing:
@@ -108,6 +109,13 @@ class VolumeSet(Dataset):
             if key in out:
                 raise DataError(f"{name}: {self.root} holds {key} twice; remove one of the two copies")
             out[key] = case
+            if self.holds == "lesions" and not case.lesions:
+                bare.append(key)
+        if bare:
+            raise DataError(
+                f"{name}: {len(bare)} of the {len(out)} scans in {self.root} have no lesion mask, the first is {bare[0]}; "
+                "restore the masks, or give the folder that has them with --root"
+            )
         if not out:
             word, number = next(iter(lacking.items()), ("", 0))
             raise DataError(
@@ -147,10 +155,13 @@ class VolumeSet(Dataset):
 
     def provides(self) -> frozenset[str]:
         """Return foreground if there is one, and registered if the preparation says so."""
+        words: set[str] = set()
         if self.prepared and prepared_facts(self.root)["registered"]:
-            return self.card.provides | {"foreground", "registered"}
-        known = self.prepared or self.foreground in ("file", "nonzero") or (self.foreground == "auto" and self.stripped)
-        return self.card.provides | (frozenset({"foreground"}) if known else frozenset())
+            words.add("registered")
+        sure = self.prepared or self.stripped or self.foreground in ("file", "nonzero")
+        if self.foreground != "none" and (sure or all(case.foreground for case in self.index.values())):
+            words.add("foreground")
+        return self.card.provides | words
 
     def channel_names(self) -> tuple[str, ...]:
         """Return the modalities."""

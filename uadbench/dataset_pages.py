@@ -59,7 +59,7 @@ def lines(registry: Registry) -> list[Line]:
         try:
             cls = registry.dataset(name)
         except PluginError as error:
-            out.append(Line(name, entry.summary, entry.origin, where=f"cannot be loaded: {error}"))
+            out.append(Line(name, entry.summary, entry.origin, where=str(error)))
             continue
         card = cls.card
         folder = located(name, cls)

@@ -1,0 +1,189 @@
+"""What the adapters of the BraTS years share: names, labels, and which adapter reads a folder of another year."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from uadbench.arrays import BoolArray, FloatArray
+from uadbench.dataset import Subject, Volume
+from uadbench.datasets._volumes import Case, LesionSet
+from uadbench.errors import DataError
+from uadbench.reading import NIFTI, unknown_layout
+
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+DEPTHS = ("*", "*/*", "*/*/*")
+"""Archives are unpacked into one or two folders of their own."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """How one release names its files and numbers its labels.
+
+    Attributes:
+        years: in words.
+        folder: matches the name of a case's folder: person, scan and cohort as far as there are.
+        example: path of a file below the root.
+        names: end of a file's name for t1, t1ce, t2, flair, in this order.
+        joint: stands between the folder's name and that end.
+        enhancing: label of the enhancing tumour; 1 is the necrotic core and 2 oedema in all years.
+        odd_masks: names of masks that do not follow the rule, by folder.
+    """
+
+    years: str
+    folder: re.Pattern[str]
+    example: str
+    names: tuple[str, str, str, str]
+    joint: str
+    enhancing: int
+    odd_masks: Mapping[str, str] = field(default_factory=dict)
+
+
+RELEASES: dict[str, Release] = {
+    "brats20": Release(
+        "2020",
+        re.compile(r"(?P<person>BraTS20_Training_\d{3})"),
+        "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz",
+        MODALITIES,
+        "_",
+        4,
+        {"BraTS20_Training_355": "W39_1998.09.19_Segm"},
+    ),
+    "brats21": Release(
+        "2021",
+        re.compile(r"(?P<person>BraTS2021_\d{5})"),
+        "BraTS2021_00000/BraTS2021_00000_flair.nii.gz",
+        MODALITIES,
+        "_",
+        4,
+    ),
+    "brats23": Release(
+        "2023",
+        re.compile(r"(?P<person>BraTS-(?P<cohort>[A-Za-z]+)-\d{5})-(?P<scan>\d{3})"),
+        "BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz",
+        ("t1n", "t1c", "t2w", "t2f"),
+        "-",
+        3,
+    ),
+}
+
+
+class _UnknownLabel(ValueError):
+    """A mask holds a value that the release does not know."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+@dataclass
+class BratsSet(LesionSet):
+    """Base of the adapters of BraTS: one folder for each case, with four co-registered, skull-stripped images and a mask."""
+
+    stripped: ClassVar[bool] = True
+
+    val_lesion: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of the people for protocols that read labels in validation; 0.08: 100 of 1251",
+        ),
+    ] = 0.08
+    target: Annotated[
+        Literal["whole", "core", "enhancing"],
+        Field(
+            description="what counts as lesion: whole tumour, tumour core, enhancing tumour; the rest of it is ignored"
+        ),
+    ] = "whole"
+
+    @property
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def cases(self) -> Sequence[Case]:
+        """Return the cases in the order of their names."""
+        folders = _case_folders(self.root)
+        if self._name not in folders:
+            for other, found in folders.items():
+                raise DataError(
+                    f"{self._name}: {self.root} holds {found[0].name}, which is named as in {RELEASES[other].years}; use "
+                    f"--dataset {other}"
+                )
+            raise unknown_layout(self._name, self.root, [RELEASES[self._name].example])
+        return [_case(folder, RELEASES[self._name]) for folder in folders[self._name]]
+
+    def label(self, mask: FloatArray) -> tuple[BoolArray, BoolArray | None]:
+        """Return the target, and the rest of the tumour, which is ignored."""
+        enhancing = RELEASES[self._name].enhancing
+        tumour = mask != 0
+        for value in np.unique(mask[tumour]):
+            if value not in (1, 2, enhancing):
+                raise _UnknownLabel(float(value))
+        if self.target == "whole":
+            return tumour, None
+        lesion = np.isin(mask, (1, enhancing) if self.target == "core" else (enhancing,))
+        return lesion, tumour & ~lesion
+
+    def load(self, subject: Subject) -> Volume:
+        """Read one case.
+
+        Raises:
+            DataError: naming the file and the remedy, also for a label of another year.
+        """
+        try:
+            return super().load(subject)
+        except _UnknownLabel as wrong:
+            mask = self.index[subject.key].lesions[0]
+            raise DataError(f"{self._name}: label {wrong.value:g} in {mask}: {self._remedy(wrong.value)}") from None
+
+    def _remedy(self, value: float) -> str:
+        own = RELEASES[self._name]
+        rule = f"{own.years} has 1 (necrotic core), 2 (oedema) and {own.enhancing} (enhancing tumour)"
+        others = [name for name, release in RELEASES.items() if release.enhancing == value]
+        if not others:
+            return f"{rule}; restore the mask"
+        years = " and ".join(RELEASES[name].years for name in others)
+        return f"that is the labelling of {years}, use --dataset {others[-1]}; {rule}"
+
+
+def _case_folders(root: Path) -> dict[str, list[Path]]:
+    """Return the case folders by adapter, all at the smallest depth at which there are any."""
+    found: dict[str, list[Path]] = {}
+    for depth in DEPTHS:
+        for path in sorted(root.glob(depth)):
+            for name, release in RELEASES.items():
+                if release.folder.fullmatch(path.name) and path.is_dir():
+                    found.setdefault(name, []).append(path)
+        if found:
+            break
+    return found
+
+
+def _case(folder: Path, release: Release) -> Case:
+    words = release.folder.fullmatch(folder.name)
+    assert words is not None
+    there = {path.name: path for path in folder.glob("*")}
+
+    def file(stem: str) -> Path | None:
+        return next((there[stem + end] for end in NIFTI if stem + end in there), None)
+
+    start = folder.name + release.joint
+    files = {word: file(start + name) for word, name in zip(MODALITIES, release.names, strict=True)}
+    mask = file(f"{start}seg")
+    if mask is None and folder.name in release.odd_masks:
+        mask = file(release.odd_masks[folder.name])
+    parts = words.groupdict()
+    return Case(
+        parts["person"],
+        {word: path for word, path in files.items() if path},
+        parts.get("scan", ""),
+        (mask,) if mask else (),
+        groups={"cohort": parts["cohort"]} if "cohort" in parts else {},
+    )
