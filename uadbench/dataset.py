@@ -119,29 +119,10 @@ class Split:
 
     def check(self, name: str) -> None:
         """Raise DataError if a person is in two stages or a needed role is empty. `name` is the dataset's."""
-        stages: dict[str, dict[str, None]] = {}
-        keys: set[str] = set()
-        for role, subject in self.items():
-            stages.setdefault(subject.id, {})[STAGE[role]] = None
-            if (key := f"{subject.key}\x1f{role}") in keys:
-                raise DataError(f"{name}: subject {subject.key!r} is listed twice in the split {role!r}; list it once")
-            keys.add(key)
-        leaks = {person: list(where) for person, where in stages.items() if len(where) > 1}
-        if leaks and not self.leaky:
-            first, where = next(iter(leaks.items()))
-            others = f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else ""
-            raise DataError(
-                f"{name}: subject {first!r}{others} is in both {' and '.join(where)}; every subject may be in one of "
-                "train, validation and test only, so remove it from all but one"
-            )
-        remedy = f"; take them from another dataset, such as: --dataset {name} --healthy ixi"
-        empty = [role for role in ("train", "val", "test_lesion") if not getattr(self, role)]
-        if empty:
-            raise DataError(
-                f"{name}: no subject is in the split{'s' if len(empty) > 1 else ''} {', '.join(empty)}; healthy "
-                "subjects are needed in train and val, and annotated ones in test_lesion"
-                + (remedy if set(empty) & {"train", "val"} else "")
-            )
+        from uadbench.findings import raise_first
+        from uadbench.split_checks import split_findings
+
+        raise_first(split_findings(self, name), name)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ import numpy as np
 from uadbench.checks import demand
 from uadbench.dataset import ROLES, Dataset, Volume
 from uadbench.errors import ContractBroken, UADBenchError
+from uadbench.findings import raise_first
 from uadbench.guard import no_network
 from uadbench.method import NEEDS
+from uadbench.split_checks import needed_roles, split_findings
 
 
 class DatasetTrial:
@@ -50,7 +52,8 @@ def _index(trial: DatasetTrial) -> None:
 
 def _split_check(trial: DatasetTrial) -> None:
     split = trial.dataset.split(0)
-    split.check(type(trial.dataset).__name__)
+    name = type(trial.dataset).__name__
+    raise_first(split_findings(split, name, needed=needed_roles(split)), name)
     keys = {s.key for s in trial.dataset.subjects()}
     strangers = [s.key for _, s in split.items() if s.key not in keys]
     demand(not strangers, f"split() names {strangers[:3]}, which subjects() does not know")
@@ -69,7 +72,8 @@ def _volumes_check(trial: DatasetTrial) -> None:
         channels = len(trial.dataset.channel_names())
         demand(volume.image.shape[0] == channels, f"{volume.subject}: channel_names() gives {channels} names")
         if role in ("test_lesion", "val_lesion"):
-            demand(volume.lesion is not None, f"{volume.subject} is in {role} and has no lesion mask")
+            masked = volume.lesion is not None
+            demand(masked or not trial.dataset.annotated(), f"{volume.subject} is in {role} and has no lesion mask")
         elif volume.lesion is not None:
             demand(not volume.lesion.any(), f"{volume.subject} is healthy in {role} and has lesion voxels")
 

@@ -143,6 +143,10 @@ class Joined(Dataset):
         """Return what both sets offer."""
         return self.lesions.provides() & self.healthy.provides()
 
+    def annotated(self) -> bool:
+        """Return whether lesions are outlined."""
+        return self.lesions.annotated()
+
     def channel_names(self) -> tuple[str, ...]:
         """Return the channels of the lesion set, which are those of the healthy set."""
         return self.lesions.channel_names()

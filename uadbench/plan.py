@@ -113,7 +113,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     split = dataset.split(request.fold)
     split.check(request.dataset)
     fingerprint, content = fingerprint_of(dataset), content_of(dataset)
-    lacking = lacks(protocol, split)
+    lacking = lacks(protocol, split) or unmasked(protocol, dataset)
     cells = []
     for seed in request.seeds:
         for name, loaded in classes.items():
@@ -150,6 +150,16 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                 )
             )  # fmt: skip
     return Plan(request.dataset, dataset, split, protocol, device, cells)
+
+
+def unmasked(protocol: Protocol, dataset: Dataset) -> str | None:
+    """Return why a protocol that needs lesion masks cannot judge a dataset, or None."""
+    if protocol.masks and not dataset.annotated():
+        return (
+            f"{protocol.name} needs outlined lesions, and these data only say which images are anomalous; judge whole "
+            "images: --protocol image-v1"
+        )
+    return None
 
 
 def lacks(protocol: Protocol, split: Split) -> str | None:

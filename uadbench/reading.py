@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -97,7 +97,7 @@ def read_like(path: Path, reference: Scan, owner: str) -> FloatArray:
 
 
 def read_picture(path: Path, owner: str, channels: Literal[1, 3] | None = None) -> FloatArray:
-    """Read a picture as float32 (C, H, W), in the units of the file.
+    """Read a picture as float32 (C, H, W), in the units of the file: 16 bits stay 16 bits.
 
     Args:
         path: of the file.
@@ -107,27 +107,62 @@ def read_picture(path: Path, owner: str, channels: Literal[1, 3] | None = None) 
     Raises:
         DataError: if it is missing or damaged.
     """
-    data = _open_picture(path, owner, channels)
+
+    def pixels(image: Any) -> Any:
+        deep = image.mode.startswith(_DEEP)
+        want = channels or (1 if deep or image.mode in ("1", "L", "LA") else 3)
+        if not deep:
+            return np.asarray(image.convert("L" if want == 1 else "RGB"))
+        # Pillow clips 16 bits where it converts them.
+        data = np.asarray(image)
+        return data if want == 1 else np.stack([data] * 3, axis=-1)
+
+    data = _open_picture(path, owner, pixels)
     return np.ascontiguousarray(data[None] if data.ndim == 2 else data.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _open_picture(path: Path, owner: str, channels: Literal[1, 3] | None) -> Any:
-    from PIL import Image, UnidentifiedImageError
+def read_labels(path: Path, owner: str) -> FloatArray:
+    """Read a picture that holds a label for every pixel, float32 (H, W); 0 is the background.
+
+    A palette's indices are the labels, whatever their colours; of a coloured picture it is the largest channel.
+
+    Raises:
+        DataError: if it is missing or damaged.
+    """
+
+    def labels(image: Any) -> Any:
+        if image.mode.startswith(("1", "L", "P", *_DEEP)):
+            data = np.asarray(image)
+            data = data if data.ndim == 2 else data[..., 0]
+        else:
+            data = np.asarray(image.convert("RGB")).max(axis=-1)
+        # JPEG leaves faint values around what was drawn.
+        return np.where(data < 128, 0, data) if image.format == "JPEG" else data
+
+    return np.ascontiguousarray(_open_picture(path, owner, labels), dtype=np.float32)
+
+
+_DEEP = ("I", "F")
+"""How Pillow's names of modes with more than 8 bits begin."""
+
+
+def _open_picture(path: Path, owner: str, take: Callable[[Any], Any]) -> Any:
+    """Return what `take` makes of an opened picture."""
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
-            grey = image.mode in ("1", "L", "I", "F", "I;16", "I;16B", "LA")
-            want = channels or (1 if grey else 3)
-            if want == 3:
-                return np.asarray(image.convert("RGB"))
-            # Converting 16 bits to "L" would clip them.
-            deep = image.mode in ("I", "F", "I;16", "I;16B")
-            return np.asarray(image if deep else image.convert("L"))
+            # A photo may hold a preview as second frame; the frames of a TIFF are images of their own.
+            if image.format == "TIFF" and (frames := getattr(image, "n_frames", 1)) > 1:
+                raise DataError(f"{owner}: {path} holds {frames} pictures; write each into a file of its own")
+            return take(image)
     except FileNotFoundError:
         raise DataError(f"{owner}: {path} does not exist; restore the file") from None
     except PermissionError:
         raise DataError(f"{owner}: {path} may not be read; give yourself the right to (chmod u+r)") from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:
         raise DataError(f"{owner}: {path} cannot be read ({error}); it may be cut short: restore the file") from error
 
 

@@ -13,7 +13,7 @@ from uadbench.evaluation import evaluate
 from uadbench.joined import parts_of
 from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.params import as_text, describe
-from uadbench.plan import lacks
+from uadbench.plan import lacks, unmasked
 from uadbench.protocol import Protocol, prepared_as
 from uadbench.registry import Registry
 from uadbench.reporter import Reporter
@@ -94,7 +94,7 @@ class Replay:
             if not self.force and has_current(folder, protocol):
                 return Replayed(folder, name, "kept")
             bank, split = self.data(folder)
-            if reason := lacks(protocol, split):
+            if reason := lacks(protocol, split) or unmasked(protocol, bank.dataset):
                 return Replayed(folder, name, "skipped", reason)
             state, reason = evaluate_again(folder, bank, split, protocol, reporter)
         except UADBenchError as error:

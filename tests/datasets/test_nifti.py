@@ -231,7 +231,7 @@ def test_a_manifest_is_written_from_patterns(tmp_path: Path) -> None:
     for i in range(10):
         fake_data.nifti(tmp_path / "healthy" / f"IXI{i:03}-HH_T1.nii.gz", fake_data.brain(i))
     for i in range(2):
-        fake_data.nifti(tmp_path / "ms" / f"p{i}_T1.nii.gz", fake_data.brain(i))
+        fake_data.nifti(tmp_path / "ms" / f"p{i}_T1.nii.gz", fake_data.brain(10 + i))
         fake_data.nifti(tmp_path / "ms" / f"p{i}_lesion.nii.gz", np.ones((20, 24, 6), np.uint8))
     writer, _ = resolve(Manifest, [("test", patterns(tmp_path))])
     path = writer(tmp_path / "out" / "m.csv")
