@@ -232,7 +232,7 @@ class HealthySet(VolumeSet):
     holds: ClassVar[Literal["healthy", "lesions"]] = "healthy"
 
     val: Annotated[float, Field(ge=0, lt=1, description="share of the people for validation")] = 0.1
-    test_healthy: Annotated[float, Field(ge=0, lt=1, description="share of the people for testing")] = 0.25
+    test_healthy: Annotated[float, Field(ge=0, lt=1, description="share of the people for testing")] = 0.2
 
     def people(self, fold: int, order: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """Return train, val and test_healthy; at least one person in each."""

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "protocols", "result", "params"}
+NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "protocols", "result", "params",
+         "findings", "split_checks"}  # fmt: skip
 VERBS = {
     "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
     "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
-    "store", "maps", "reading", "prepared", "joined", "results", "provenance",
+    "store", "maps", "file_checks", "volume_checks", "registration_checks", "table_checks", "data_checks",
+    "slice_cache", "reading", "prepared", "joined", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",

@@ -231,7 +231,7 @@ def test_settings_that_nobody_would_read_are_refused(text: str, message: str, tm
     ("words", "message"),
     [
         (("run", "-m", "MDDPM"), "Did you mean 'mddpm'?"),
-        (("run", "--suite", "nope.toml"), "there is no such file; built-in suites: quickstart"),
+        (("run", "--suite", "nope.toml"), "there is no such file; built-in suites: brain-t2, quickstart"),
         (("run", "-m", "random", "-d", "lgg", "-D", "modality=t1"), "must be pre, flair, post, or several with +; got 't1'"),
         (("run", "-m", "random", "-D", "size=3,3"), "must be 3 integers; got '3,3' (voxels along D, H, W, 8 to 256 each;"),
         (("run", "-m", "random", "--fold", "9"), "folds 0 to 4; fold 9 does not exist"),
@@ -372,7 +372,7 @@ def test_check_runs_the_contract(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "BROKEN" in done.stdout
     assert "higher must mean more anomalous" in done.stdout
-    done = uadbench("datasets", "check", "blobs", "--every-subject")
+    done = uadbench("datasets", "check", "blobs")
     assert done.returncode == 0, done.stderr
 
 

@@ -55,7 +55,7 @@ class ChangesParameter(Good):
 
 class ChangesImages(Good):
     def fit(self, healthy: Images, *, val: Images, run: Run) -> Good:
-        healthy._image[0] += 1.0  # type: ignore[attr-defined]
+        healthy._store._image[0] += 1.0  # type: ignore[attr-defined]
         return super().fit(healthy, val=val, run=run)
 
 

@@ -162,13 +162,13 @@ def test_two_processes_share_the_work_and_not_a_cell(folder: Path) -> None:
 def test_a_full_disk_is_told_and_nothing_half_written_is_taken_as_whole(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uadbench import store
+    from uadbench import maps
     from uadbench.plan import Request, make_plan
     from uadbench.registry import Registry
     from uadbench.reporter import silent
     from uadbench.runner import run_plan
 
-    write = store.write_atomic
+    write = maps.write_atomic
 
     def full(path: Path, data: bytes) -> None:
         if path.name == "test_lesion1.npz":
@@ -181,12 +181,12 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_taken_as_whole(
         Request(["slow"], "blobs", device="cpu", params=["pause=0", "steps=3"]),
         Registry([folder / "slow.py", folder / "blobs.py"]),
     )
-    monkeypatch.setattr(store, "write_atomic", full)
+    monkeypatch.setattr(maps, "write_atomic", full)
     outcome = run_plan(plan, Store(folder / "runs"), silent())
     assert "No space left on device" in outcome.cells[0][3]
     cell = Store(folder / "runs").folders()[0]
     assert cell.status()["state"] == "failed"
     assert not cell.done
-    monkeypatch.setattr(store, "write_atomic", write)
+    monkeypatch.setattr(maps, "write_atomic", write)
     assert run_plan(plan, Store(folder / "runs"), silent()).exit_code == 0
     assert cell.read_json("provenance.json")["fit"]["fitted"] == "in an earlier attempt"

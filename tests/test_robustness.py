@@ -11,6 +11,7 @@ import fake_data
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from conftest import PLUGINS
 
 from uadbench.bank import Bank
@@ -262,9 +263,12 @@ def test_a_damaged_file_is_said_once_by_the_check(tmp_path: Path, capsys: pytest
     manifest = fake_data.nifti_set(tmp_path)
     image = tmp_path / "s0.nii.gz"
     image.write_bytes(image.read_bytes()[:200])
-    with pytest.raises(DataError, match="s0.nii.gz"):
-        check_data("nifti", data=None, root=manifest, every=False, plugin=None)
-    assert "s0.nii.gz" not in capsys.readouterr().out
+    with pytest.raises(typer.Exit) as end:
+        check_data("nifti", root=manifest)
+    assert end.value.exit_code == 3
+    out = capsys.readouterr().out
+    assert "E-DATA-203" in out
+    assert out.count("s0.nii.gz") == 1
 
 
 def test_stored_maps_outlive_a_rewritten_adapter_but_not_other_files(

@@ -12,7 +12,7 @@ from uadbench.method import Batch, Images, Method, Run
 from uadbench.methods.intensity import Intensity
 from uadbench.preparation import inside, normalise, slice_scores
 from uadbench.protocol import Intensity as Rule
-from uadbench.volumes import HealthyImages, WorkingGrid, score_volume, to_planes
+from uadbench.volumes import HealthyImages, InMemory, WorkingGrid, score_volume, to_planes
 
 
 class Copy(Method):
@@ -136,6 +136,27 @@ def test_volumes_on_different_grids_cannot_be_one_batch() -> None:
     assert images.batch([1]).image.shape == (1, 1, 4, 24, 20)
     with pytest.raises(Incompatible, match="one size"):
         images.batch([0, 1])
+
+
+def test_images_are_named_by_subject_and_slice_wherever_they_lie() -> None:
+    v = volume()
+    assert to_planes(v, v.image, Copy()).keys == (1, 2, 3, 4)
+    assert to_planes(v, v.image, Intensity()).keys == (-1,)
+    store = InMemory(to_planes(x, x.image, Copy()) for x in (v, volume((4, 20, 24), seed=1)))
+    assert store.keys == [("s0", 1), ("s0", 2), ("s0", 3), ("s0", 4), ("s1", 1), ("s1", 2), ("s1", 3)]
+    assert store.shapes == [(1, 24, 20)] * 4 + [(1, 20, 24)] * 3
+    images = HealthyImages(store, seed=3)
+    assert images.shape == (1, 24, 20)
+    np.testing.assert_array_equal(images.batch([3]).image[0].numpy(), v.image[:, 4])
+    with pytest.raises(Incompatible, match="one size"):
+        images.batch([3, 4])
+
+
+def test_a_foreground_is_given_only_if_all_volumes_have_one() -> None:
+    known, unknown = volume(seed=0), replace(volume(seed=1), foreground=None)
+    assert HealthyImages([to_planes(known, known.image, Copy())], seed=0).batch([0]).foreground is not None
+    both = HealthyImages([to_planes(v, v.image, Copy()) for v in (known, unknown)], seed=0)
+    assert both.batch([0]).foreground is None
 
 
 def test_no_images_are_an_empty_set() -> None:

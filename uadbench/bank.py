@@ -8,10 +8,14 @@ from collections.abc import Callable
 import numpy as np
 
 from uadbench.arrays import FloatArray
-from uadbench.dataset import Dataset, Role, Split, Subject, Volume
+from uadbench.data_checks import check_before_run
+from uadbench.dataset import STAGE, Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
+from uadbench.file_checks import copies
+from uadbench.findings import raise_first
 from uadbench.preparation import normalise
 from uadbench.protocol import Intensity
+from uadbench.volume_checks import image_hash
 
 MEMORY = 2 * 2**30
 """Bytes of volumes that are kept; beyond it the least recently used one is read again when it is needed."""
@@ -63,8 +67,9 @@ class Bank:
         Raises:
             DataError: for the first thing that is wrong, naming the file and the remedy.
         """
-        split.check(self.name)
+        check_before_run(split, self.name)
         channels: dict[int, str] = {}
+        same: dict[str, list[Subject]] = {}
         registered: tuple[str, Volume] | None = None
         for role, subject in split.items():
             source = f"{self.name}: " + (", ".join(str(p) for p in subject.files[:1]) or subject.key)
@@ -75,14 +80,18 @@ class Bank:
             if len(channels) > 1:
                 (a, first), (b, second) = list(channels.items())[:2]
                 raise DataError(
-                    f"{first} has {a} channels but {second} has {b}; choose modalities that all subjects have"
+                    f"E-DATA-413: {first} has {a} channels but {second} has {b}; choose modalities that all subjects have"
                 )
             if "registered" in self.dataset.provides():
                 registered = registered or (source, volume)
                 _check_registered(*registered, volume, source)
+            if voxels := image_hash(volume.image):
+                same.setdefault(voxels, []).append(subject)
             self._sizes.add((volume.grid[1], volume.grid[2]))
             self.get(subject)
             each_subject()
+        stage = {subject.key: STAGE[role] for role, subject in split.items()}
+        raise_first(copies(same.values(), stage, excuse=split.leaky), self.name)
 
 
 def _check_registered(first: str, reference: Volume, volume: Volume, source: str) -> None:
@@ -92,8 +101,8 @@ def _check_registered(first: str, reference: Volume, volume: Volume, source: str
         same = bool(np.allclose(volume.affine, reference.affine, atol=1e-2))
     if not same:
         raise DataError(
-            f"the data are said to be registered, but {source} {volume.grid} does not lie on the grid of {first} "
-            f"{reference.grid}; register it, or do not promise registered=true"
+            f"E-DATA-303: the data are said to be registered, but {source} {volume.grid} does not lie on the grid of "
+            f"{first} {reference.grid}; register it, or do not promise registered=true"
         )
 
 
@@ -101,13 +110,13 @@ def _check_role(role: Role, volume: Volume, source: str, masks: bool) -> None:
     """Raise DataError if the annotation does not fit the role."""
     if masks and role in ("test_lesion", "val_lesion") and volume.lesion is None:
         raise DataError(
-            f"{source} is in {role} but has no lesion mask; annotate it, take it out of this split, or judge whole images: "
-            "--protocol image-v1"
+            f"E-DATA-404: {source} is in {role} but has no lesion mask; annotate it, take it out of this split, or judge "
+            "whole images: --protocol image-v1"
         )
     if role in ("train", "val", "test_healthy") and volume.lesion is not None and volume.lesion.any():
         count = int(np.count_nonzero(volume.lesion))
         raise DataError(
-            f"{source} is in {role} as healthy but {count} of its voxels are lesion; move it to test_lesion"
+            f"E-DATA-406: {source} is in {role} as healthy but {count} of its voxels are lesion; move it to test_lesion"
         )
 
 

@@ -69,7 +69,8 @@ def lines(registry: Registry) -> list[Line]:
         out.append(
             Line(
                 name, entry.summary, entry.origin, card.title, " ".join(card.modality), card.dimensions, card.masks,
-                card.expected.get("subjects") or next(iter(card.expected.values()), None), card.licence, where, here=folder is not None or not has_root,
+                card.expected.get("subjects") or next(iter(card.expected.values()), None), card.licence, where,
+                folder is not None or not has_root,
             )
         )  # fmt: skip
     return out

@@ -22,8 +22,9 @@ from uadbench.provenance import PeakMemory, command_line, commit, machine, versi
 from uadbench.replay import evaluate_again, evaluate_cell
 from uadbench.reporter import Reporter, Stop
 from uadbench.results import has_current
+from uadbench.slice_cache import prepared_slices
 from uadbench.store import CellFolder, Store
-from uadbench.volumes import HealthyImages, score_volume, to_planes
+from uadbench.volumes import HealthyImages, Planes, score_volume, to_planes
 from uadbench.weights import FILE as FITTED
 from uadbench.weights import count_parameters
 
@@ -32,6 +33,8 @@ ATTEMPTS = "attempts.json"
 """What scoring has cost so far, for an attempt that goes on."""
 SLICES = 16
 """Slices that are scored at a time. No score depends on it."""
+VOLUMES_KEPT = 3 * 2**27
+"""Bytes of volumes that are kept in memory. Training reads prepared slices, so that few are asked for twice."""
 
 
 @dataclass
@@ -58,7 +61,7 @@ def run_plan(plan: Plan, store: Store, reporter: Reporter, *, stop: Stop | None 
     """
     stop = stop or Stop()
     outcome = Outcome()
-    bank = Bank(plan.dataset, plan.dataset_name, plan.protocol.preparation.intensity)
+    bank = Bank(plan.dataset, plan.dataset_name, plan.protocol.preparation.intensity, memory=VOLUMES_KEPT)
     checked = False
     with stop.listening(reporter.note):
         for number, planned in enumerate(plan.cells, 1):
@@ -226,9 +229,27 @@ class CellRun:
             return False
         return True
 
-    def _images(self, subjects: tuple[Subject, ...], name: str, at_least: float) -> Any:
-        planes = [to_planes(*self.bank.unlabelled(s), self.method, at_least=at_least, size=self.size) for s in subjects]
-        return HealthyImages(planes, seed=derive_seed(self.cell.seed, name))
+    def _images(self, subjects: tuple[Subject, ...], name: str, at_least: float) -> HealthyImages:
+        """Return the images of healthy subjects, prepared once for all methods and seeds that see the same ones."""
+
+        def planes() -> Iterator[Planes]:
+            with self.reporter.bar(f"slices ({name})", len(subjects)) as advance:
+                for subject in subjects:
+                    if self.stop():
+                        raise Interrupted("stopped while the slices were prepared; the same command begins them again")
+                    volume, image = self.bank.unlabelled(subject)
+                    yield to_planes(volume, image, self.method, at_least=at_least, size=self.size)
+                    advance(1)
+
+        recipe = {
+            "data": [self.cell.dataset_params, self.cell.fingerprint],
+            "subjects": [s.key for s in subjects],
+            "intensity": self.cell.preparation["intensity"],
+            "train_foreground": at_least,
+            "seen_as": [self.method.ndim, self.method.image_size, self.size],
+        }
+        store = prepared_slices(recipe, planes, note=self.reporter.note, stop=self.stop)
+        return HealthyImages(store, seed=derive_seed(self.cell.seed, name))
 
     def _score(self) -> None:
         """Store the map of every subject that has none yet."""

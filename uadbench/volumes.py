@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -82,6 +83,11 @@ class Planes:
     grid: WorkingGrid
     subject: str
 
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """What the images are called: their slices, or -1 for the whole volume."""
+        return self.index if self.image.ndim == 4 else (-1,)
+
 
 def to_planes(
     volume: Volume, image: FloatArray, method: Method, *, at_least: float = 0.0, size: tuple[int, int] | None = None
@@ -118,25 +124,55 @@ def to_planes(
     return Planes(planes, mask, tuple(int(i) for i in chosen), grid, volume.subject)
 
 
+class ImageStore(Protocol):
+    """Where the images of one split lie: in memory (`InMemory`) or in a file (`uadbench.slice_cache`)."""
+
+    @property
+    def keys(self) -> Sequence[tuple[str, int]]:
+        """Subject and slice of every image; slice -1 is a whole volume."""
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """Shape of every image, (C, h, w) or (C, D, h, w)."""
+
+    def get(self, index: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return the images `index`, all of one shape, and their foregrounds, bool, or None if not all are known."""
+
+
+class InMemory:
+    """An `ImageStore` that holds all images in memory."""
+
+    def __init__(self, planes: Iterable[Planes]) -> None:
+        """Keep the images of all volumes."""
+        kept = list(planes)
+        self.keys = [(p.subject, i) for p in kept for i in p.keys]
+        self._image = [x for p in kept for x in p.image]
+        self.shapes: list[tuple[int, ...]] = [tuple(x.shape) for x in self._image]
+        masks = [p.foreground for p in kept if p.foreground is not None]
+        self._foreground = [x for mask in masks for x in mask] if len(masks) == len(kept) else None
+
+    def get(self, index: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return images and foregrounds; see `ImageStore`."""
+        foreground = None if self._foreground is None else torch.stack([self._foreground[i] for i in index])
+        return torch.stack([self._image[i] for i in index]), foreground
+
+
 class HealthyImages:
     """The healthy images of one split, as `Method.fit` gets them (see `uadbench.method.Images`)."""
 
-    def __init__(self, planes: Sequence[Planes], *, seed: int) -> None:
-        """Keep the images of all volumes in memory."""
+    def __init__(self, images: ImageStore | Sequence[Planes], *, seed: int) -> None:
+        """Take the images from a store; planes are kept in memory."""
         self._seed = seed
-        self._keys = [(p.subject, i) for p in planes for i in (p.index if p.image.ndim == 4 else (-1,))]
-        self._image = [x for p in planes for x in p.image]
-        masks = [p.foreground for p in planes if p.foreground is not None]
-        self._foreground = [x for mask in masks for x in mask] if len(masks) == len(planes) else None
+        self._store: ImageStore = InMemory(images) if isinstance(images, Sequence) else images
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one image, (C, h, w), or (C, D, h, w) of the first volume."""
-        return tuple(self._image[0].shape) if self._image else ()
+        return self._store.shapes[0] if len(self) else ()
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self._keys)
+        return len(self._store.keys)
 
     def batch(self, index: Sequence[int], *, draw: int = 0) -> Batch:
         """Return the images `index`; another `draw` gives the same image another seed.
@@ -144,12 +180,10 @@ class HealthyImages:
         Raises:
             Incompatible: for images of different sizes; see `size` of `to_planes`.
         """
-        seeds = [derive_seed(self._seed, *self._keys[i], draw) for i in index]
-        try:
-            image = torch.stack([self._image[i] for i in index])
-            foreground = None if self._foreground is None else torch.stack([self._foreground[i] for i in index])
-        except RuntimeError:
-            raise Incompatible("needs images of one size, and the sizes of these differ") from None
+        seeds = [derive_seed(self._seed, *self._store.keys[i], draw) for i in index]
+        if len({self._store.shapes[i] for i in index}) > 1:
+            raise Incompatible("needs images of one size, and the sizes of these differ")
+        image, foreground = self._store.get(index)
         return Batch(image, foreground, torch.tensor(seeds, dtype=torch.int64))
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -210,10 +244,11 @@ def score_volume(
     out = np.zeros(volume.grid, np.float32)
     rebuilt: FloatArray | None = None
     image_scores: dict[int, float] = {}
-    keys = [-1] if method.ndim == 3 else list(planes.index)
     for start in range(0, len(planes.image), batch_size):
         part = slice(start, start + batch_size)
-        seeds = torch.tensor([derive_seed(seed, volume.subject, key, 0) for key in keys[part]], dtype=torch.int64)
+        seeds = torch.tensor(
+            [derive_seed(seed, volume.subject, key, 0) for key in planes.keys[part]], dtype=torch.int64
+        )
         foreground = None if planes.foreground is None else planes.foreground[part]
         batch = Batch(planes.image[part], foreground, seeds).to(device)
         with torch.no_grad():
@@ -235,7 +270,7 @@ def score_volume(
             for c, channel in enumerate(channels):
                 rebuilt[c, at] = planes.grid.up(channel).numpy()
         if own is not None:
-            image_scores.update(zip(keys[part], own.float().cpu().tolist(), strict=True))
+            image_scores.update(zip(planes.keys[part], own.float().cpu().tolist(), strict=True))
         each_batch(len(batch))
     if volume.foreground is not None:
         out[~volume.foreground] = 0.0

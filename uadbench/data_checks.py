@@ -1,0 +1,202 @@
+"""All checks of a data set in one call, and the page of their codes: python -m uadbench.data_checks docs/data-checks.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from uadbench.dataset import ROLES, STAGE, Dataset, Role, Split, Subject
+from uadbench.errors import DataError, UADBenchError
+from uadbench.file_checks import absent_files, compare_headers, copies, damage_of, header_of, orientation_of, same_files
+from uadbench.findings import CODES, FAMILIES, Finding, finding, gathered, ordered, raise_first
+from uadbench.split_checks import fold_findings, half_findings, needed_roles, split_findings
+
+MOST_FOLDS = 20
+"""Folds that are looked at; a data set that takes any number of folds has no last one."""
+
+RULES = """\
+`uadbench datasets check NAME` looks at every subject; `--quick` at splits, files and headers only; `--splits FOLDER` at
+tables of splits (CSV) without any image. Before every run the split is checked, then that all files are there, then every
+volume as it is read. Exit code 0 without errors, 3 with one.
+
+* **Errors stop a run, warnings do not.** Every finding has a code, a message with counts and a few names, and a remedy;
+  `--json` has all names.
+* **Leaky splits.** Where a split is known to leak and says so (`Split.leaky`), findings 1xx are warnings, and its results
+  never rank.
+* **Copies** are found by their bytes and by their decoded voxels without a black margin, so that an image that was
+  compressed, stored in another type or padded again is found under its other name. One resampled or rescaled is not.
+* **Turned volumes.** Foreground and intensities of every volume are compared with the mean of the healthy ones, as they lie
+  and in every other order and direction of the axes. This does not need registered volumes, and sees nothing of pictures. A
+  whole set that is turned alike is seen only against another set: check both together.
+* **Left and right.** The mask of a symmetric organ is its own mirror image, so masks cannot show a swap. Headers can
+  (305, 306, 311), and in registered sets intensities hint at it (310).
+"""
+
+
+def check_everything(
+    dataset: Dataset, name: str, *, quick: bool = False, advance: Callable[[int], object] = lambda n: None
+) -> list[Finding]:
+    """Return all findings, errors first.
+
+    Args:
+        dataset: with its parameters.
+        name: for messages.
+        quick: look at splits, files and headers only.
+        advance: called with the number of subjects done.
+
+    Raises:
+        DataError: if there is nothing to look at, because the data are not where they should be.
+    """
+    subjects = list(dataset.subjects())
+    folds = all_folds(dataset)
+    first = folds[0]
+    roles: dict[str, Role] = {subject.key: role for role, subject in reversed(list(first.items()))}
+    out = [x for k, split in folds.items() for x in _of_fold(split, name, k, len(folds))]
+    out += [*half_findings(first), *fold_findings(folds), *counts(dataset, subjects, first)]
+    out += absent_files(subjects)
+    absent = {text for x in out if x.number in (201, 202, 203) for text in x.subjects}
+    whole = [s for s in subjects if not absent & {str(path) for path in s.files}]
+    advance(len(subjects) - len(whole))
+    stage = {key: STAGE[role] for key, role in roles.items()}
+    if quick:
+        out += _headers(dataset, whole, advance)
+        out += copies(same_files(whole).values(), stage, excuse=first.leaky)
+    else:
+        out += _volumes(dataset, whole, roles, stage, first.leaky, advance)
+    return ordered(dict.fromkeys(out))
+
+
+def all_folds(dataset: Dataset) -> dict[int, Split]:
+    """Return the split of every fold that there is."""
+    out = {0: dataset.split(0)}
+    with suppress(UADBenchError):
+        for fold in range(1, MOST_FOLDS):
+            out[fold] = dataset.split(fold)
+    return out
+
+
+def check_before_run(split: Split, name: str) -> None:
+    """Refuse a split that leaks, or files that are not there, before anything is read.
+
+    Raises:
+        DataError: for the first error, with its code.
+    """
+    subjects = [subject for _, subject in split.items()]
+    raise_first([*split_findings(split, name), *absent_files(subjects)], name)
+
+
+def counts(dataset: Dataset, subjects: Sequence[Subject], split: Split) -> list[Finding]:
+    """Compare numbers with those on the card.
+
+    Known words there: "subjects" (people), "scans" (lines of the index), roles, and values of the data set's own
+    parameters, such as {"t1": 581} where modality=t1, which count scans too.
+    """
+    here: dict[str, int] = {role: len(getattr(split, role)) for role in ROLES}
+    here |= {"subjects": len({s.id for s in subjects}), "scans": len(subjects)}
+    chosen = {value for value in dataset.parameters().values() if isinstance(value, str)}
+    wrong = []
+    for word, number in dataset.card.expected.items():
+        found = len(subjects) if word in chosen else here.get(word, number)
+        if found != number:
+            wrong.append(f"{found} {f'scans ({word})' if word in chosen else word}, published: {number}")
+    return [finding(501, "; ".join(wrong))] if wrong else []
+
+
+def _of_fold(split: Split, name: str, fold: int, folds: int) -> list[Finding]:
+    found = split_findings(split, name, needed=needed_roles(split))
+    if folds == 1:
+        return found
+    return [
+        finding(x.number, f"fold {fold}: {x.message}", x.subjects, severity=x.severity, remedy=x.remedy) for x in found
+    ]
+
+
+def _headers(dataset: Dataset, subjects: Sequence[Subject], advance: Callable[[int], object]) -> list[Finding]:
+    """Look at headers. What looks wrong is loaded, because an adapter may know how to read it."""
+    notes: dict[int, dict[str, str]] = {}
+    for subject in subjects:
+        read = {path: header_of(path) for path in subject.files}
+        wrong = next(((n, f"{p}: {text}" if text else str(p)) for p, (_, n, text) in read.items() if n), (0, ""))
+        known = {path: header for path, (header, _, _) in read.items() if header}
+        number, text = wrong if wrong[0] else compare_headers(known)
+        if number in (204, 301, 302) and _loads(dataset, subject):
+            number = 0
+        if not number:
+            number, text = orientation_of(known.values())
+        if number:
+            notes.setdefault(number, {})[subject.key] = text
+        advance(1)
+    return [x for number, found in notes.items() for x in gathered(number, found)]
+
+
+def _loads(dataset: Dataset, subject: Subject) -> bool:
+    try:
+        dataset.load(subject)
+    except DataError:
+        return False
+    return True
+
+
+def _volumes(
+    dataset: Dataset,
+    subjects: Sequence[Subject],
+    roles: Mapping[str, Role],
+    stage: Mapping[str, str],
+    leaky: str,
+    advance: Callable[[int], object],
+) -> list[Finding]:
+    """Look at every volume once."""
+    from uadbench.registration_checks import Gate
+    from uadbench.volume_checks import VolumeChecks, label_findings, label_values
+
+    registered = "registered" in dataset.provides()
+    checks, gate = VolumeChecks(registered, dataset.annotated()), Gate(registered)
+    labels: dict[str, dict[str, list[float]]] = {}
+    for subject in subjects:
+        role = roles.get(subject.key)
+        try:
+            volume = dataset.load(subject)
+        except DataError as error:
+            number, text = damage_of(subject)
+            checks.note(number or 206, subject, text if number else str(error))
+        except Exception as error:
+            number, text = damage_of(subject)
+            checks.note(number or 206, subject, text if number else f"{type(error).__name__}: {error}")
+        else:
+            if checks.see(subject, role, volume):
+                gate.see(subject, role, volume)
+            for kind, values in label_values(subject).items():
+                labels.setdefault(kind, {})[subject.key] = values
+            number, text = orientation_of(header for header, _, _ in map(header_of, subject.files) if header)
+            if number:
+                checks.note(number, subject, text)
+        advance(1)
+    same: dict[str, list[Subject]] = {}
+    for facts in checks.facts:
+        if facts.voxels:
+            same.setdefault(facts.voxels, []).append(facts.subject)
+    found = copies((g for g in same.values() if len(g) > 1), stage, excuse=leaky)
+    return [*checks.findings(), *label_findings(labels), *gate.findings(), *found]
+
+
+def page() -> str:
+    """Return the page of all codes as Markdown."""
+    parts = [
+        "# Checks of data: every code\n",
+        "Made from the code by `python -m uadbench.data_checks docs/data-checks.md`; a test keeps it up to date.\n",
+        RULES,
+    ]
+    for family, title in FAMILIES.items():
+        rows = [
+            f"| {code.severity[0].upper()}-DATA-{number} | {code.title} | {code.remedy} |"
+            for number, code in CODES.items()
+            if number // 100 == family
+        ]
+        parts.append("\n".join([f"## {title}\n", "| code | what is wrong | what to do |", "|---|---|---|", *rows, ""]))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
