@@ -262,8 +262,7 @@ def both() -> tuple[Evaluation, dict[str, float]]:
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_is_what_a_plain_program_computes(name: str, both: tuple[Evaluation, dict[str, float]]) -> None:
     found, expected = both
-    tolerance = 1e-4 if name.startswith("aupro") else 1e-6
-    assert found.result.metrics[name].value == pytest.approx(expected[name], abs=tolerance, nan_ok=True)
+    assert found.result.metrics[name].value == pytest.approx(expected[name], abs=1e-6, nan_ok=True)
 
 
 def test_intervals_hold_their_value_and_empty_references_are_counted(both: tuple[Evaluation, dict[str, float]]) -> None:
@@ -297,11 +296,15 @@ def test_too_coarse_histograms_are_replaced_by_exact_values() -> None:
     for key, score in maps.maps.items():
         rng = np.random.default_rng(len(key) + int(key[-1]))
         maps.maps[key] = np.where(score > 0, 0.5 + 1e-6 * rng.random(GRID), 0.0).astype(np.float32)
-    found = maps.run(replace(ALL, metrics=("auprc", "auprc_pooled", "auroc_pooled", "oracle_dice"))).result
-    assert found.pooled["path"] == "exact"
+    wanted = ("auprc", "auprc_pooled", "auroc_pooled", "oracle_dice", "aupro", "aupro_2d_05")
+    found = maps.run(replace(ALL, metrics=wanted)).result
+    assert [found.pooled[key] for key in ("path", "aupro_path", "aupro_2d_path")] == ["exact"] * 3
     ill = [s for s in maps.split.test_lesion if maps.values(s)[1].any()]
     score, lesion = (np.concatenate(x) for x in zip(*(maps.values(s) for s in ill), strict=True))
     assert found.metrics["auprc_pooled"].value == pytest.approx(average_precision_score(lesion, score), abs=1e-9)
+    assert found.metrics["aupro"].value == pytest.approx(plain_aupro(maps, ill, 0.3, BALL), abs=1e-9)
+    flat = plain_aupro(maps, ill, 0.05, BALL * [[[0]], [[1]], [[0]]])
+    assert found.metrics["aupro_2d_05"].value == pytest.approx(flat, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))

@@ -14,6 +14,7 @@ from scipy.integrate import trapezoid
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.metrics.pimo import aupimo, shared_rate
 from uadbench.metrics.pro import ProHistogram, aupro
+from uadbench.metrics.pro_exact import aupro_again
 from uadbench.metrics.regions import components
 
 KINDS = ["plain", "half zero", "8 bit", "float16", "far", "negative"]
@@ -308,3 +309,32 @@ def test_aupimo_ignores_increasing_maps_and_grows_with_the_scores(seed: int) -> 
     value = aupimo(lesion, shared_rate(healthy, bounds))
     assert aupimo(np.exp(lesion), shared_rate([np.exp(h) for h in healthy], bounds)) == pytest.approx(value)
     assert value <= aupimo(lesion + 0.1, shared_rate(healthy, bounds)) <= 1.0
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "packed"])
+def test_subjects_that_are_read_twice_give_the_exact_value(kind: str) -> None:
+    scores, lesions, where = group(4, "plain" if kind == "packed" else kind)
+    scores = [0.5 + 1e-6 * s if kind == "packed" else s for s in scores]
+    pairs, sizes = [], []
+    for score, lesion, inside in zip(scores, lesions, where, strict=True):
+        labels = components(lesion).labels[inside]
+        label = labels[labels > 0]
+        pairs.append((score[inside].astype(np.float32), lesion[inside]))
+        sizes.append(np.bincount(label)[label].astype(np.float32))
+    limits = (0.05, 0.3, 1.0)
+    found = aupro_again(lambda: iter(pairs), np.concatenate(sizes), limits)
+    single = [s.astype(np.float32) for s in scores]
+    expected = [aupro(single, lesions, limit, where) for limit in limits]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(found, [brute(single, lesions, limit, where) for limit in limits], atol=1e-9)
+
+
+def test_reading_twice_needs_a_region_and_a_healthy_voxel() -> None:
+    score = np.arange(4, dtype=np.float32)
+    for lesion in (np.zeros(4, bool), np.ones(4, bool)):
+        sizes = np.full(lesion.sum(), 4, np.float32)
+        assert np.isnan(aupro_again(lambda lesion=lesion: iter([(score, lesion)]), sizes, [0.3])).all()  # type: ignore[misc]
+    with pytest.raises(ValueError, match="2 sizes for 4 lesion voxels"):
+        aupro_again(lambda: iter([(score, np.ones(4, bool))]), np.ones(2, np.float32), [0.3])
+    with pytest.raises(ValueError, match="limit 0"):
+        aupro_again(lambda: iter([]), np.ones(0, np.float32), [0.0])

@@ -31,8 +31,8 @@ RULES = """\
   Metrics of subjects or slices draw healthy and lesion people apart. `compare` has BCa intervals of paired differences.
 * **Pooled rank metrics** come from a histogram of the scores' leading bits with certified bounds; where these are wider than
   1e-4 the values are computed exactly in two more passes over the scores. `pooled` in the record says which, and the bounds.
-* **AUPRO** is read from a histogram of its own; its bounds are in the record. They are narrow for scores of all usual kinds
-  and wide for scores that differ by less than a thousandth of their size.
+* **AUPRO** is read from a histogram of its own; where its bounds are wider than 1e-4 it is computed exactly in two more
+  passes over the scores, with the lesion voxels' scores in memory. `aupro_path` in the record says which.
 * **Reconstructions** are kept beside the maps of test subjects, where a method makes them. They are compared with the image
   as the method saw it, on the subject's own grid, before any post-processing. No protocol ranks by them.
 * **Consistency.** No average precision may exceed what the largest Dice allows; every cell is checked.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from uadbench.metrics.detection import detection, detection_draws, reduce_map
 from uadbench.metrics.froc import Candidates, candidates, froc, froc_draws
 from uadbench.metrics.pooling import exact_pooled, pooled_from, pooled_from_scores
 from uadbench.metrics.pro import ProHistogram
+from uadbench.metrics.pro_exact import aupro_again
 from uadbench.metrics.shared_dice import best_shared_dice, shared_dice_draws
 from uadbench.metrics.streaming import HistogramSum, ScoreHistogram
 from uadbench.protocol import Protocol
@@ -34,6 +34,8 @@ KEPT = 128
 
 RANK = {"auprc_pooled": "auprc", "auroc_pooled": "auroc", "oracle_dice": "oracle_dice"}
 PRO = ("aupro", "aupro_2d")
+LIMITS = {"": 0.3, "_05": 0.05}
+REGION = tuple(kind + ending for kind in PRO for ending in LIMITS)
 NOTHING = np.empty(0)
 WITHOUT = "/without"
 """Ends the names of jackknife values among stored draws."""
@@ -97,6 +99,7 @@ class Pool:
     _confusion: list[tuple[int, int, int]] = field(default_factory=list)
     _candidates: list[Candidates] = field(default_factory=list)
     _pro: dict[str, ProHistogram] = field(default_factory=dict)
+    _sizes: dict[str, Spool] = field(default_factory=dict)
     _items: dict[str, _Items] = field(default_factory=lambda: {"subjects": _Items(), "slices": _Items()})
 
     def __post_init__(self) -> None:
@@ -120,10 +123,11 @@ class Pool:
             self.empty += 1
             return
         self.people.append(person)
+        if self.wanted & {*RANK, *REGION, "oracle_dice_shared"}:
+            self._spool.add(case.score, case.lesion)
         if self.wanted & {*RANK, "oracle_dice_shared"}:
             histogram = ScoreHistogram.of(case.score, case.lesion)
             self._total.add(histogram)
-            self._spool.add(case.score, case.lesion)
             if len(self.people) <= KEPT:
                 self._histograms.append(histogram)
         counts = case.confusion
@@ -133,13 +137,19 @@ class Pool:
         for kind in PRO:
             if self.wanted & {kind, f"{kind}_05"}:
                 regions = case.lesion_regions if kind == "aupro" else case.lesion_regions_2d
-                self._pro.setdefault(kind, ProHistogram()).add(case.score_volume, regions, case.where)
+                if kind not in self._pro:
+                    self._pro[kind], self._sizes[kind] = ProHistogram(), Spool()
+                self._pro[kind].add(case.score_volume, regions, case.where)
+                label = regions.labels[case.where][case.lesion].astype(np.intp) - 1
+                sizes = np.bincount(label)[label].astype(np.float32)
+                self._sizes[kind].add(sizes, np.ones(len(sizes), bool))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._spool.close()
+        for spool in (self._spool, *self._sizes.values()):
+            spool.close()
 
     def finish(self) -> Pooled:
         """Return all metrics."""
@@ -183,12 +193,24 @@ class Pool:
         return Answer(value, moved[1 + n :], moved[1 : 1 + n], n, self.empty)
 
     def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64]) -> None:
-        for kind, (ending, limit) in product(PRO, (("", 0.3), ("_05", 0.05))):
-            if (name := kind + ending) in self.wanted:
-                counted = self._pro.setdefault(kind, ProHistogram())
-                facts[f"{name}_low"], facts[f"{name}_high"] = counted.bounds(limit)
-                drawn = counted.draws(weights, limit) if self.people else NOTHING
-                values[name] = self._answer(drawn, counted.value(limit))
+        for kind in PRO:
+            asked = [ending for ending in LIMITS if kind + ending in self.wanted]
+            if not asked:
+                continue
+            counted = self._pro.get(kind) or ProHistogram()
+            bounds = {ending: counted.bounds(LIMITS[ending]) for ending in asked}
+            point = {ending: counted.value(LIMITS[ending]) for ending in asked}
+            coarse = any(high - low > TOLERANCE for low, high in bounds.values())
+            if coarse:
+                sizes = np.concatenate(list(self._sizes[kind].scores))
+                exact = aupro_again(self._spool, sizes, [LIMITS[ending] for ending in asked])
+                point = dict(zip(asked, exact, strict=True))
+                bounds = {ending: (value, value) for ending, value in point.items()}
+            facts[f"{kind}_path"] = "exact" if coarse else "histogram"
+            for ending in asked:
+                facts[f"{kind}{ending}_low"], facts[f"{kind}{ending}_high"] = bounds[ending]
+                drawn = counted.draws(weights, LIMITS[ending]) if self.people else NOTHING
+                values[kind + ending] = self._answer(drawn, point[ending])
         at = sorted(int(name.removeprefix("froc_")) for name in self.wanted if name.startswith("froc_"))
         if at:
             points, drawn = froc(self._candidates, at), froc_draws(self._candidates, weights, at)

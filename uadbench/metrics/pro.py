@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import BoolArray, FloatArray
+from uadbench.metrics.pro_exact import area, check_limit, exact_area
 from uadbench.metrics.pro_knots import Knots, Values, cumulated, groups_of, knots
 from uadbench.metrics.regions import Regions, components
 
@@ -45,7 +46,7 @@ def aupro(
     Raises:
         ValueError: if shapes differ, a score is not finite or the limit is out of range.
     """
-    _check_limit(limit)
+    check_limit(limit)
     inside, found, shares, count = [np.zeros(0, np.float32)], [], [], 0
     for number, (score, lesion) in enumerate(zip(scores, lesions, strict=True)):
         part = _voxels(score, components(lesion), None if where is None else where[number])
@@ -59,14 +60,12 @@ def aupro(
         return float("nan")
     pool.sort()
     level, group, number_at = np.unique(np.concatenate(found), return_inverse=True, return_counts=True)
-    overlap = np.cumsum(np.bincount(group, np.concatenate(shares))[::-1]) / count
-    # The curve turns only at scores that lesion voxels have: it comes to each with the healthy voxels above it, and
-    # leaves it with those that equal it too.
-    at = np.cumsum(number_at[::-1])
-    above = len(pool) - np.searchsorted(pool, level[::-1], side="right") - (at - number_at[::-1])
-    equal = len(pool) - np.searchsorted(pool, level[::-1], side="left") - at
-    rate = np.concatenate(([0], np.stack([above, equal], 1).reshape(-1), [healthy])) / healthy
-    return float(_area(rate, np.concatenate(([0.0, 0.0], np.repeat(overlap, 2))), limit))
+    overlap = np.bincount(group, np.concatenate(shares)) / count
+    return exact_area(
+        np.asarray(len(pool) - np.searchsorted(pool, level, side="right")),
+        np.asarray(len(pool) - np.searchsorted(pool, level, side="left")),
+        number_at, overlap, healthy, limit,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,36 +108,13 @@ def _voxels(score: FloatArray, regions: Regions, where: BoolArray | None) -> _Pa
     return _Part(inside, found, 1.0 / sizes[label], int(np.count_nonzero(sizes)))
 
 
-def _check_limit(limit: float) -> None:
-    """Refuse what is no rate."""
-    if not 0.0 < limit <= 1.0:
-        raise ValueError(f"limit {limit} must be in (0, 1]")
-
-
-def _area(rate: Values, overlap: Values, limit: float) -> Values:
-    """Return the area under the lines through (rate, overlap) up to `limit`, divided by it.
-
-    Args:
-        rate: (..., K), ascending from 0 to 1.
-        overlap: (..., K).
-        limit: in (0, 1].
-    """
-    left, right = rate[..., :-1], rate[..., 1:]
-    low, high = overlap[..., :-1], overlap[..., 1:]
-    width = np.minimum(right, limit) - np.minimum(left, limit)
-    # Full steps have a mean height of (low + high) / 2; the one that crosses the limit is cut in proportion.
-    share = np.divide(width, right - left, out=np.zeros_like(width), where=right > left)
-    area: Values = (width * (low + (high - low) * share / 2.0)).sum(-1) / limit
-    return np.minimum(area, 1.0)  # a perfect map may miss 1 by rounding
-
-
 class ProHistogram:
     """AUPRO in one pass over the subjects, in memory that does not grow with their voxels.
 
     Voxels are counted by the leading bits of their float32 score: sign, exponent and the first 10 bits of the mantissa,
     which is all that a score stored as float16 has. For such scores the result is exact. For others it is that of scores
-    rounded by 0.1 %, and `bounds` gives an interval that surely holds the exact value; scores packed around an offset
-    need `aupro`.
+    rounded by 0.1 %, and `bounds` gives an interval that surely holds the exact value; where it is too wide, as for
+    scores packed around an offset, there are `aupro` and `aupro_again`.
 
     What every subject adds is also kept in at most about a thousand groups of neighbouring bins, for `draws`.
 
@@ -198,9 +174,9 @@ class ProHistogram:
 
     def value(self, limit: float = 0.3) -> float:
         """Return the AUPRO; NaN without a region or without a healthy voxel."""
-        _check_limit(limit)
+        check_limit(limit)
         rate, overlap = self._curve()
-        return float(_area(rate, overlap, limit)) if len(rate) else float("nan")
+        return float(area(rate, overlap, limit)) if len(rate) else float("nan")
 
     def bounds(self, limit: float = 0.3) -> tuple[float, float]:
         """Return two numbers between which the exact AUPRO lies; (NaN, NaN) where it is not defined.
@@ -208,7 +184,7 @@ class ProHistogram:
         They are what it would be if within every bin all healthy voxels came first, and if all lesion voxels did. If
         scores of one bin were always equal, both are the exact value.
         """
-        _check_limit(limit)
+        check_limit(limit)
         rate, overlap = self._curve()
         if self._exact or not len(rate):
             return (self.value(limit),) * 2
@@ -229,7 +205,7 @@ class ProHistogram:
         Returns:
             NaN in samples without a region or a healthy voxel.
         """
-        _check_limit(limit)
+        check_limit(limit)
         if weights.shape[1:] != (self.subjects,):
             raise ValueError(f"weights {weights.shape} must be (draws, {self.subjects})")
         if not self._healthy.any():
@@ -244,7 +220,7 @@ class ProHistogram:
             with np.errstate(invalid="ignore"):
                 rate = part @ healthy / (part @ healthy[:, -1])[:, None]
                 share = part @ overlap / (part @ np.asarray(self._regions, np.float64))[:, None]
-            out.append(_area(rate, share, limit))
+            out.append(area(rate, share, limit))
         return np.concatenate(out)
 
     def _bins(self, score: FloatArray) -> NDArray[np.intp]:
