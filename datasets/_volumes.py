@@ -19,7 +19,7 @@ from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Dataset, Group, Split, Subject, Volume
 from uadbench.errors import DataError, UsageError
 from uadbench.method import derive_seed
-from uadbench.prepared import OWN_COLUMNS, as_group, is_prepared, prepared_facts, prepared_rows
+from uadbench.prepared import OWN_COLUMNS, adapter_name, as_group, is_prepared, prepared_facts, prepared_rows
 from uadbench.reading import Scan, read_like, read_volume
 
 FOLDS = 5
@@ -126,7 +126,7 @@ class VolumeSet(Dataset):
 
     def _prepared_cases(self, name: str) -> Iterable[Case]:
         facts = prepared_facts(self.root)
-        if facts["dataset"] != name:
+        if facts["dataset"] != adapter_name(type(self)):
             raise DataError(
                 f"{name}: {self.root} was prepared from {facts['dataset']}; give --dataset {facts['dataset']}, or "
                 "another --root"

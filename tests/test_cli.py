@@ -123,7 +123,7 @@ def test_runs_rm_removes_after_asking(runs: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_a_dry_run_only_says(runs: Path) -> None:
-    done = uadbench(
+    done = uadbench_here(
         "run",
         "--method",
         "mean_distance,ae",
@@ -142,11 +142,11 @@ def test_a_dry_run_only_says(runs: Path) -> None:
     assert states["mean_distance", 0] == "done"
     assert states["ae", 1] == "to do"
     assert next(r for r in rows if r["method"] == "mean_distance")["seconds_before"] > 0
-    assert "to do" in uadbench("run", "--method", "ae", "--dataset", "blobs", "--dry-run", cwd=runs).stdout
+    assert "to do" in uadbench_here("run", "--method", "ae", "--dataset", "blobs", "--dry-run", cwd=runs).stdout
 
 
 def test_a_failed_cell_makes_the_exit_code_one(tmp_path: Path) -> None:
-    done = uadbench(
+    done = uadbench_here(
         "run",
         "-m",
         "feature_knn,mean_distance",
@@ -162,7 +162,7 @@ def test_a_failed_cell_makes_the_exit_code_one(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [c["outcome"] for c in json.loads(done.stdout)] == ["failed", "done"]
     assert "FAILED: weights=/none.pth: there is no such file" in done.stderr
-    status = uadbench("status", cwd=tmp_path).stdout
+    status = uadbench_here("status", cwd=tmp_path).stdout
     assert "there is no such file" in status
 
 
@@ -195,7 +195,7 @@ def test_a_failed_cell_makes_the_exit_code_one(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_clear_sentence(words: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
-    done = uadbench(*words, cwd=tmp_path)
+    done = uadbench_here(*words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -341,8 +341,8 @@ def test_a_broken_plugin_is_one_warning(tmp_path: Path) -> None:
     assert "two methods are called 'vae'" in done.stderr
 
 
-def test_show_tells_parameters_presets_and_published_numbers() -> None:
-    done = uadbench("methods", "show", "mddpm")
+def test_show_tells_parameters_presets_and_published_numbers(tmp_path: Path) -> None:
+    done = uadbench_here("methods", "show", "mddpm", cwd=tmp_path)
     for word in (
         "noise_level",
         "integer in [1, 1000]",
@@ -353,13 +353,13 @@ def test_show_tells_parameters_presets_and_published_numbers() -> None:
         "2305.19867",
     ):
         assert word in done.stdout
-    facts = json.loads(uadbench("methods", "show", "mddpm", "--json").stdout)
+    facts = json.loads(uadbench_here("methods", "show", "mddpm", "--json", cwd=tmp_path).stdout)
     assert facts["needs"] == ["foreground"]
-    done = uadbench("datasets", "show", "lgg")
+    done = uadbench_here("datasets", "show", "lgg", cwd=tmp_path)
     assert "slices of patients" in done.stdout
     assert "UADBENCH_DATA/lgg" in done.stdout
     assert "healthy=" not in done.stdout
-    assert "required" in uadbench("datasets", "show", "nifti").stdout
+    assert "required" in uadbench_here("datasets", "show", "nifti", cwd=tmp_path).stdout
 
 
 def test_check_runs_the_contract(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
     (tmp_path / "uadbench.toml").write_text('[run]\nout = "from_file"\nseed = "3"\n[datasets.blobs]\nlevel = 50.0\n')
 
     def seeds(*words: str, **env: str) -> set[int]:
-        done = uadbench(
+        done = uadbench_here(
             "run",
             "-m",
             "random",
@@ -416,11 +416,11 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
     assert seeds(UADBENCH_SEED="4", UADBENCH_OUT="from_env") == {4}
     assert seeds("--out", "from_words", "--seed", "5-6", UADBENCH_SEED="4", UADBENCH_OUT="from_env") == {5, 6}
     (tmp_path / "uadbench.toml").write_text("[run\n")
-    done = uadbench("run", "-m", "random", "-d", "blobs", cwd=tmp_path)
+    done = uadbench_here("run", "-m", "random", "-d", "blobs", cwd=tmp_path)
     assert done.returncode == 2
     assert "uadbench.toml is not valid TOML" in done.stderr
     (tmp_path / "uadbench.toml").write_text('[run]\npresets = "paper"\n')
-    done = uadbench("run", "-m", "random", "-d", "blobs", cwd=tmp_path)
+    done = uadbench_here("run", "-m", "random", "-d", "blobs", cwd=tmp_path)
     assert done.returncode == 2
     assert "[run] has no setting 'presets'. Did you mean 'preset'" in done.stderr
 
@@ -429,13 +429,13 @@ def test_a_suite_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         'methods = ["mean_distance"]\ndatasets = ["blobs"]\nseed = "0-1"\nparams = ["factor=2"]\n'
     )
-    done = uadbench("run", "--suite", "mine.toml", "--dry-run", "--json", "--references", "none", cwd=tmp_path)
+    done = uadbench_here("run", "--suite", "mine.toml", "--dry-run", "--json", "--references", "none", cwd=tmp_path)
     rows = json.loads(done.stdout)
     assert [(r["method"], r["seed"], r["parameters"]["factor"]) for r in rows] == [
         ("mean_distance", s, 2.0) for s in (0, 1)
     ]
     (tmp_path / "bad.toml").write_text('method = ["x"]\n')
-    done = uadbench("run", "--suite", "bad.toml", cwd=tmp_path)
+    done = uadbench_here("run", "--suite", "bad.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert "'method' is no key of a suite. Did you mean 'methods'" in done.stderr
 

@@ -35,7 +35,7 @@ def expected_files() -> set[str]:
         names |= {
             f"uadbench/{p.relative_to(ROOT)}"
             for p in (ROOT / folder).rglob("*")
-            if p.suffix in (".py", ".toml", ".csv")
+            if p.suffix in (".py", ".toml", ".csv", ".txt")
         }
     return names
 

@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from uadbench.errors import NameClash, PluginError, UnknownName, UsageError
 from uadbench.method import Method
 from uadbench.registry import Registry
 from uadbench.scaffold import new_method
 
+DATASETS = {path.stem for path in (ROOT / "datasets").glob("[a-z]*.py")}
 BUILT_IN = {"random", "intensity", "voxel_zscore", "ae", "vae", "feature_knn", "ddpm", "pddpm", "mddpm"}
 
 PLUGIN = '''"""Mine: says one thing."""
@@ -30,7 +32,7 @@ def test_built_ins_are_found_by_file_with_their_summaries() -> None:
     entries = Registry().entries("method")
     assert set(entries) == BUILT_IN
     assert all(e.summary.endswith((".", "?")) and 20 < len(e.summary) < 125 for e in entries.values())
-    assert set(Registry().entries("dataset")) == {"phantom", "lgg", "nifti"}
+    assert set(Registry().entries("dataset")) == DATASETS
 
 
 def test_every_built_in_defines_one_method_of_its_own() -> None:
@@ -44,7 +46,7 @@ def test_a_typo_is_answered_with_the_nearest_name() -> None:
         Registry().method("mdpm")
     with pytest.raises(UnknownName, match="Did you mean 'mddpm'"):
         Registry().method("MDDPM")
-    with pytest.raises(UnknownName, match="Known: lgg, nifti, phantom"):
+    with pytest.raises(UnknownName, match="Known: atlas, bids, bmad, .*, lgg, .*, nifti, phantom, visa, wmh"):
         Registry().dataset("xyz")
 
 
@@ -92,7 +94,7 @@ def test_a_broken_plugin_is_one_warning_and_stops_nothing(tmp_path: Path, text: 
     registry = Registry([tmp_path / "bad.py", tmp_path / "good.py"], warn=warnings.append)
     assert "good" in registry.entries("method")
     assert "bad" not in registry.entries("method")
-    assert set(registry.entries("dataset")) == {"phantom", "lgg", "nifti"}
+    assert set(registry.entries("dataset")) == DATASETS
     assert len(warnings) == 1
     assert words in warnings[0]
     assert "bad.py" in warnings[0]
