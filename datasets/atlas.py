@@ -40,7 +40,7 @@ class Atlas(LesionSet):
         reference="Liew et al. 2022, Scientific Data 9, 320; release 1.2: Liew et al. 2018, Scientific Data 5, 180011",
         modality=("t1",),
         access="the owners, after a form",
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 655},
         note="atlas: the expected number is that of release 2.0; the skull is not removed.",
     )

@@ -25,6 +25,6 @@ class Brats20(BratsSet):
         "arXiv 1811.02629",
         modality=MODALITIES,
         access="the owners, free registration",
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 369},
     )

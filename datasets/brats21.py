@@ -28,6 +28,6 @@ class Brats21(BratsSet):
         "Scientific Data 4",
         modality=MODALITIES,
         access="Synapse, free registration",
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 1251},
     )

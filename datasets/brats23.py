@@ -27,6 +27,6 @@ class Brats23(BratsSet):
         reference="Baid et al. 2021, arXiv 2107.02314; Karargyris et al. 2023, Nature Machine Intelligence 5",
         modality=MODALITIES,
         access="Synapse, free registration",
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 1251},
     )

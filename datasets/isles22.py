@@ -36,7 +36,7 @@ class ISLES22(LesionSet):
         url="https://doi.org/10.5281/zenodo.7153326",
         reference="Hernandez Petzsche et al. 2022, Scientific Data 9",
         modality=("dwi", "adc", "flair"),
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 250},
         access="download from Zenodo, free, no account",
     )

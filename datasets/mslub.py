@@ -54,7 +54,7 @@ class Mslub(LesionSet):
         reference="Lesjak et al. 2018, Neuroinformatics 16, doi 10.1007/s12021-017-9348-7",
         modality=MODALITIES,
         access="download, free",
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 30},
     )
 

@@ -44,7 +44,7 @@ class Wmh(LesionSet):
         reference="Kuijf et al. 2019, IEEE TMI 38(11)",
         modality=("t1", "flair"),
         access="DataverseNL, free",
-        healthy="controls",
+        healthy="none",
         expected={"subjects": 60},
         note="wmh: the expected number is that of part=training (test: 110); the skull is not removed.",
     )

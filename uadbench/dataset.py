@@ -57,7 +57,7 @@ class DatasetCard:
     url: str
     reference: str
     modality: tuple[str, ...]
-    healthy: Literal["controls", "slices of patients", "synthetic", "as the manifest says"]
+    healthy: Literal["controls", "slices of patients", "synthetic", "as the manifest says", "none"]
     provides: frozenset[str] = frozenset()
     expected: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
