@@ -42,7 +42,7 @@ class Synthetic:
         """Return a volume whose foreground is an ellipsoid."""
         axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in self.shape), indexing="ij", sparse=True)
         foreground = np.asarray(sum(a**2 for a in axes) < 0.9)
-        image = np.zeros((1, *self.shape), np.float32)
+        image = np.random.default_rng(zlib.crc32(subject.key.encode()) + 3).random((1, *self.shape), np.float32)
         return Volume(
             image, subject=subject.key, foreground=foreground, lesion=self._lesion(subject.key), spacing=(2.0,) * 3
         )
@@ -52,6 +52,11 @@ class Synthetic:
         rng = np.random.default_rng(zlib.crc32(key.encode()) + 1)
         noise = gaussian_filter(rng.random(self.shape, np.float32), 1.0)
         return (noise + 0.1 * self._lesion(key)).astype(np.float16).astype(np.float32), {}
+
+    def read_reconstruction(self, key: str) -> FloatArray:
+        """Return noise in the shape of an image."""
+        rng = np.random.default_rng(zlib.crc32(key.encode()) + 2)
+        return rng.random((1, *self.shape), np.float32)
 
 
 def one(shape: tuple[int, int, int], count: int) -> tuple[float, float]:
