@@ -14,7 +14,7 @@ VERBS = {
     "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
     "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
     "store", "maps", "file_checks", "volume_checks", "registration_checks", "table_checks", "data_checks",
-    "slice_cache", "reading", "prepared", "joined", "results", "provenance",
+    "slice_cache", "prepare", "reading", "prepared", "joined", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
@@ -24,6 +24,7 @@ RUNNING = {
     "plan", "opening", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture",
     "multiverse_ranks", "multiverse_scores", "multiverse_views",
 }  # fmt: skip
+PACKAGES = ("metrics", "statistics", "prepare", "cli")
 LAYERS = [NOUNS, VERBS, CATALOGUE, RUNNING, {"cli"}]
 
 MAY = {
@@ -45,7 +46,13 @@ def imports(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module]
-            if node.module in ("uadbench", "uadbench.cli", "uadbench.metrics", "uadbench.statistics"):
+            if node.module in (
+                "uadbench",
+                "uadbench.cli",
+                "uadbench.metrics",
+                "uadbench.statistics",
+                "uadbench.prepare",
+            ):
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             if name.startswith("uadbench."):
@@ -56,7 +63,7 @@ def imports(path: Path) -> set[str]:
 
 def core_files() -> list[tuple[str, Path]]:
     files = [(p.stem, p) for p in (ROOT / "uadbench").glob("*.py") if not p.stem.startswith("__")]
-    files += [(name, p) for name in ("metrics", "statistics", "cli") for p in (ROOT / "uadbench" / name).glob("*.py")]
+    files += [(name, p) for name in PACKAGES for p in (ROOT / "uadbench" / name).glob("*.py")]
     return sorted(files)
 
 

@@ -1,14 +1,18 @@
-"""The folder that `uadbench datasets prepare` writes: what is in it, and how it is read.
+"""The folder that `uadbench datasets prepare` writes: what is in it, how it is read and how it is finished.
 
-`prepared.json` says which dataset and recipe it is, and is written last: a folder without it is not finished.
-`subjects.csv` has one line for each scan: person, scan, image:<modality>, lesion, foreground, ignore (paths relative to the
-folder) and groups.
+`prepared.json` says which dataset and recipe it is, and is written last: a folder without it is not finished, and has
+`preparing.json` instead. `subjects.csv` has one line for each scan: person, scan, image:<modality>, lesion, foreground,
+ignore (paths relative to the folder) and groups. `volumes/<scan>/` holds the images, and `record.json` with every step.
+`qc.csv` and `qc.png` are for people.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +20,26 @@ from uadbench.dataset import Group
 from uadbench.errors import DataError
 
 FACTS = "prepared.json"
+UNFINISHED = "preparing.json"
 SUBJECTS = "subjects.csv"
 OWN_COLUMNS = ("person", "scan", "lesion", "foreground", "ignore")
 NEEDED = ("dataset", "recipe", "recipe_hash", "registered")
 
 
 def is_prepared(root: Path) -> bool:
-    """Whether a folder was written by `uadbench datasets prepare`, to the end."""
-    return (root / FACTS).is_file()
+    """Whether a folder was written by `uadbench datasets prepare`.
+
+    Raises:
+        DataError: if it was not written to the end.
+    """
+    if (root / FACTS).is_file():
+        return True
+    if (root / UNFINISHED).is_file():
+        raise DataError(
+            f"{root} was not prepared to the end; give the same command (uadbench datasets prepare) again, what is finished "
+            "is kept"
+        )
+    return False
 
 
 def prepared_facts(root: Path) -> dict[str, Any]:
@@ -72,3 +88,53 @@ def as_group(text: str) -> Group:
         return float(text)
     except ValueError:
         return text
+
+
+def begin(root: Path, dataset: str, recipe: str) -> None:
+    """Mark a folder as one that is being prepared; until `finish` it is not taken for a prepared one.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    from uadbench.files import cannot_write, write_atomic
+
+    write_atomic(root / UNFINISHED, json.dumps({"dataset": dataset, "recipe": recipe}).encode())
+    try:
+        (root / FACTS).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(root / FACTS, error) from error
+
+
+def finish(root: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> None:
+    """Write `subjects.csv`, then `prepared.json`.
+
+    Raises:
+        StoreError: if they cannot be written.
+    """
+    from uadbench.files import write_atomic
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(root / SUBJECTS, text.getvalue().encode())
+    write_atomic(root / FACTS, json.dumps(dict(facts), indent=1, ensure_ascii=False).encode())
+    (root / UNFINISHED).unlink(missing_ok=True)
+
+
+def owner(root: Path) -> str | None:
+    """Return which dataset a folder is, or was to be, prepared from; None if it is something else."""
+    for name in (FACTS, UNFINISHED):
+        try:
+            return str(json.loads((root / name).read_text(encoding="utf-8"))["dataset"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def adapter_name(cls: type) -> str:
+    """Return what a dataset's class is called in `prepared.json`: the name it has for users, of a plug-in too."""
+    module = cls.__module__.rpartition(".")[2]
+    plugin = re.fullmatch(r"uadbench_plugin_(.+)_[0-9a-f]{6}", module)  # See `uadbench.registry`.
+    return plugin[1] if plugin else module

@@ -2,49 +2,204 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uadbench.cli.console import TerminalReporter, say
+from uadbench.cli.console import TerminalReporter, out, say
 from uadbench.cli.run import Plugins, warn_without_cache
 from uadbench.config import check_names
-from uadbench.errors import UsageError
+from uadbench.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from uadbench.dataset import Dataset
+    from uadbench.prepare.finish import Outcome
+    from uadbench.prepare.recipes import Recipe
+
+SHOWN = 10
+"""Scans that are listed; the files have all."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Opens a dataset by its name, in any process."""
+
+    name: str
+    texts: tuple[str, ...]
+    plugins: tuple[str, ...]
+
+    def __call__(self) -> Any:
+        """Return the dataset."""
+        from uadbench.opening import resolve_dataset
+        from uadbench.registry import Registry
+
+        cls = Registry(self.plugins, warn=lambda text: None).dataset(self.name)
+        return resolve_dataset(cls, self.name, self.texts)[0]
 
 
 def prepare(
-    name: str,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="What to write, for datasets that write something.")
+    name: Annotated[str | None, typer.Argument(help="Of the dataset.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="What to write: a folder, or the manifest of nifti.")
     ] = None,
+    source: Annotated[Path | None, typer.Option(help="Where the data lie; the same as --data root=...")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="standard, mddpm, mddpm-legacy, convert, or a .toml file of your own. Default: standard."),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="File of a brain to register to, instead of the recipe's.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Which to write, separated by commas. Default: all that a scan has.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="Only so many scans, to try a recipe.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe, as a file that can be changed.")] = False,
+    allow_failures: Annotated[
+        bool, typer.Option("--allow-failures", help="Finish the folder without the scans that failed.")
+    ] = False,
     data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a file that is there; prepare every scan again.")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Make what a dataset needs before the first run: a manifest for nifti, the cached volumes of phantom."""
-    from uadbench.opening import resolve_dataset
-    from uadbench.params import assign, describe, resolve
+    """Make what a dataset needs before the first run.
+
+    For volumes: a folder prepared by a recipe (registered, skull-stripped and so on), which the same dataset reads with
+    --root. For nifti: a manifest. For phantom: its cached volumes.
+    """
+    if show:
+        typer.echo(_recipe(recipe, template).as_toml(), nl=False)
+        return
+    if name is None:
+        raise UsageError(
+            "say which dataset is to be prepared, such as: uadbench datasets prepare ixi --source RAW --out PREPARED"
+        )
     from uadbench.registry import Registry
 
     registry = Registry(plugin or ())
     check_names("datasets", registry.entries("dataset"))
     cls = registry.dataset(name)
-    if cls.preparation is not None:
-        if out is None:
-            raise UsageError(f"datasets prepare {name} writes a file: give --out PATH")
-        if out.exists() and not force:
-            raise UsageError(f"{out} is there already; give another --out, or --force to write over it")
-        given = assign(data or [], {name: [p.name for p in describe(cls.preparation)]}, "dataset")[name]
-        prepared, _ = resolve(cls.preparation, [("command line", given)], owner=f"datasets prepare {name}")
-        _print_prepared(name, cls, prepared(out))
+    texts = [*(data or []), *([f"root={source}"] if source else [])]
+    given = {"--recipe": recipe, "--template": template, "--modality": modality, "--jobs": jobs, "--first": first}
+    given |= {"--allow-failures": allow_failures}
+    asked = [option for option, value in given.items() if value]
+    if hasattr(cls, "index") and (asked or target is not None):
+        _by_recipe(name, cls, target, _recipe(recipe, template), texts, plugin or [], given, force)
+    elif asked:
+        raise UsageError(
+            f"{asked[0]} is for sets of volumes; {name} is prepared without it: uadbench datasets show {name}"
+        )
+    elif cls.preparation is not None:
+        _manifest(name, cls, target, texts, force)
+    else:
+        if target is not None:
+            raise UsageError(f"datasets prepare {name} writes no file of its own; leave out --out")
+        _read_all(name, cls, texts)
+
+
+def _recipe(name: str | None, template: str | None) -> Recipe:
+    from uadbench.prepare.recipes import get_recipe
+
+    found = get_recipe(name or "standard")
+    return found.with_template(template) if template else found
+
+
+def _by_recipe(
+    name: str, cls: type[Dataset], target: Path | None, recipe: Recipe, texts: list[str], plugins: list[str],
+    given: dict[str, Any], force: bool,
+) -> None:  # fmt: skip
+    """Prepare a folder, and say what became of it."""
+    from uadbench.prepare.run import prepare as prepare_all
+    from uadbench.prepare.work import Task
+    from uadbench.prepared import adapter_name
+
+    if target is None:
+        raise UsageError(f"datasets prepare {name} --recipe {recipe.name} writes a folder: give --out FOLDER")
+    wanted = tuple(word.strip() for word in (given["--modality"] or "").split(",") if word.strip())
+    # The index holds the scans that have the dataset's own modality; the first one wanted is that, if nobody says.
+    if wanted and not any(text.partition("=")[0].strip().endswith("modality") for text in texts):
+        texts = [*texts, f"modality={wanted[0]}"]
+    opening = Opening(name, tuple(texts), tuple(plugins))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        outcome = prepare_all(
+            opening(),
+            Task(adapter_name(cls), target, recipe, wanted),
+            opener=opening,
+            jobs=given["--jobs"] or cores,
+            first=given["--first"],
+            again=force,
+            allow_failures=given["--allow-failures"],
+            bar=TerminalReporter().bar,
+            note=say,
+        )
+    except Interrupted as stopped:
+        say(str(stopped))
+        raise typer.Exit(Interrupted.exit_code) from stopped
+    _print_outcome(name, outcome)
+
+
+def _print_outcome(name: str, outcome: Outcome) -> None:
+    from rich.table import Table
+
+    from uadbench.prepare.finish import SHEET, TABLE
+    from uadbench.prepare.run import TRACES
+
+    suspicious = [row for row in outcome.rows if row["flags"]]
+    if suspicious:
+        table = Table(title="to be looked at", title_justify="left")
+        for column in ("scan", "why"):
+            table.add_column(column, overflow="fold")
+        for row in suspicious[:SHOWN]:
+            table.add_row(str(row["key"]), str(row["flags"]))
+        out().print(table, markup=False)
+        if len(suspicious) > SHOWN:
+            typer.echo(f"and {len(suspicious) - SHOWN} more in {outcome.folder / TABLE}")
+    failed = len(outcome.failed)
+    typer.echo(
+        f"{outcome.done} scans prepared, {outcome.kept} kept, {failed} failed, {len(suspicious) - failed} suspicious"
+    )
+    if (outcome.folder / SHEET).is_file():
+        typer.echo(f"look at: {outcome.folder / SHEET} (numbers: {outcome.folder / TABLE})")
+    if (outcome.folder / TRACES).is_file() and failed:
+        typer.echo(f"details of errors that were not foreseen: {outcome.folder / TRACES}")
+    if outcome.finished:
+        typer.echo(f"Next: uadbench datasets check {name} --root {outcome.folder} --every-subject")
+        typer.echo(f"it is read with --root {outcome.folder}, wherever the dataset {name} is named")
         return
-    if out is not None:
-        raise UsageError(f"datasets prepare {name} writes no file of its own; leave out --out")
-    dataset, _ = resolve_dataset(cls, name, data or [])
+    typer.echo(
+        "The folder is not finished. Mend the scans that failed and give the same command again, what is finished is kept; "
+        "or give --allow-failures to go without them."
+    )
+    raise typer.Exit(1)
+
+
+def _manifest(name: str, cls: type[Dataset], target: Path | None, texts: list[str], force: bool) -> None:
+    """Write what the adapter's own preparation writes."""
+    from uadbench.params import assign, describe, resolve
+
+    if cls.preparation is None:
+        return
+    if target is None:
+        raise UsageError(f"datasets prepare {name} writes a file: give --out PATH")
+    if target.exists() and not force:
+        raise UsageError(f"{target} is there already; give another --out, or --force to write over it")
+    given = assign(texts, {name: [p.name for p in describe(cls.preparation)]}, "dataset")[name]
+    prepared, _ = resolve(cls.preparation, [("command line", given)], owner=f"datasets prepare {name}")
+    _print_prepared(name, cls, prepared(target))
+
+
+def _read_all(name: str, cls: type[Dataset], texts: list[str]) -> None:
+    """Read every subject, which fills caches."""
+    from uadbench.opening import resolve_dataset
+
+    dataset, _ = resolve_dataset(cls, name, texts)
     warn_without_cache()
     split = dataset.split(0)
     subjects = [s for _, s in split.items()]
