@@ -16,20 +16,11 @@ from fake_data import nifti
 from uadbench.errors import DataError, UsageError
 from uadbench.prepare import strip
 from uadbench.prepare.grids import CropPad, CropToBrain, Downsample, Reorient, Resample, Slices
+from uadbench.prepare.images import affine_of, array, itk, nifti_bytes, orientation_of, to_image, with_data
 from uadbench.prepare.qc import compare, flags_of, measure, ordered
 from uadbench.prepare.recipes import RECIPES, STEPS, Recipe, from_content, get_recipe
 from uadbench.prepare.register import Register
-from uadbench.prepare.scans import (
-    Scans,
-    affine_of,
-    array,
-    itk,
-    nifti_bytes,
-    orientation_of,
-    read_scans,
-    to_image,
-    with_data,
-)
+from uadbench.prepare.scans import Scans, read_scans
 from uadbench.prepare.steps import N4, CurvatureFlow, Normalise
 from uadbench.prepare.strip import SkullStrip
 from uadbench.reading import Scan
@@ -436,8 +427,17 @@ def test_numbers_and_flags_of_one_scan() -> None:
         "the lesion's volume is 200% of what it was",
     ):  # fmt: skip
         assert words in flags
-    good = {"coverage": 0.96, "dice": 0.95, "centroid_mm": 1.0, "zoom_min": 0.9, "zoom_max": 1.1, "lost": 0.0}
+    good = {
+        "coverage": 0.96,
+        "dice": 0.95,
+        "centroid_mm": 1.0,
+        "zoom_min": 0.9,
+        "zoom_max": 1.1,
+        "lost": 0.0,
+        "metric": -0.4,
+    }
     assert flags_of(good) == []
+    assert flags_of({**good, "metric": -0.2}) == ["unlike the template (metric -0.20)"]
     gone = {**good, "lesion_voxels_before": 5, "lesion_voxels": 0, "lesion_kept": 0.0}
     assert flags_of(gone) == ["nothing of the lesion is left"]
 

@@ -138,7 +138,7 @@ def test_the_same_dataset_reads_what_was_prepared(folder: Path) -> None:
     done = uadbench_here(*command(folder, "--jobs", "2"), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "5 scans prepared, 0 kept, 0 failed, 0 suspicious" in done.stdout
-    assert "uadbench datasets check walks --root out --every-subject" in done.stdout
+    assert "uadbench datasets check walks --root out" in done.stdout
     data = walks(folder, "out")
     assert [s.key for s in data.subjects()] == ["p0", "p1", "p2", "p3", "p4"]
     assert data.subjects()[3].groups == {"site": "a", "age": 43.0}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from uadbench.errors import DataError
+from uadbench.prepare.images import LPS, array, itk, to_grid, to_image, with_data
 from uadbench.prepare.register import Register
 from uadbench.prepare.registration import Alignment, align, matrix_of
-from uadbench.prepare.scans import LPS, Scans, array, itk, to_grid, to_image, with_data
+from uadbench.prepare.scans import Scans
 from uadbench.prepare.template import load_template, template_hashes
 from uadbench.reading import read_volume
 

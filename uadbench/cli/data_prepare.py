@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from uadbench.prepare.recipes import Recipe
 
 SHOWN = 10
-"""Scans that are listed; the files have all."""
+"""Reasons that are listed; the files have all."""
+
+NAMED = 3
+"""Scans that are named for one reason."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,11 @@ def _by_recipe(
     except Interrupted as stopped:
         say(str(stopped))
         raise typer.Exit(Interrupted.exit_code) from stopped
-    _print_outcome(name, outcome)
+    _print_outcome(name, outcome, getattr(cls, "holds", "healthy") == "healthy")
 
 
-def _print_outcome(name: str, outcome: Outcome) -> None:
+def _print_outcome(name: str, outcome: Outcome, healthy: bool) -> None:
+    """Say what became of the scans and what to do next, and exit with 1 if the folder cannot be used."""
     from rich.table import Table
 
     from uadbench.prepare.finish import SHEET, TABLE
@@ -156,11 +160,15 @@ def _print_outcome(name: str, outcome: Outcome) -> None:
         table = Table(title="to be looked at", title_justify="left")
         for column in ("scan", "why"):
             table.add_column(column, overflow="fold")
-        for row in suspicious[:SHOWN]:
-            table.add_row(str(row["key"]), str(row["flags"]))
+        by_reason: dict[str, list[str]] = {}
+        for row in suspicious:
+            by_reason.setdefault(str(row["flags"]).replace(f"{row['key']}: ", ""), []).append(str(row["key"]))
+        for reason, keys in list(by_reason.items())[:SHOWN]:
+            more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+            table.add_row(", ".join(keys[:NAMED]) + more, reason)
         out().print(table, markup=False)
-        if len(suspicious) > SHOWN:
-            typer.echo(f"and {len(suspicious) - SHOWN} more in {outcome.folder / TABLE}")
+        if len(by_reason) > SHOWN:
+            typer.echo(f"and {len(by_reason) - SHOWN} more in {outcome.folder / TABLE}")
     failed = len(outcome.failed)
     typer.echo(
         f"{outcome.done} scans prepared, {outcome.kept} kept, {failed} failed, {len(suspicious) - failed} suspicious"
@@ -170,7 +178,7 @@ def _print_outcome(name: str, outcome: Outcome) -> None:
     if (outcome.folder / TRACES).is_file() and failed:
         typer.echo(f"details of errors that were not foreseen: {outcome.folder / TRACES}")
     if outcome.finished:
-        typer.echo(f"Next: uadbench datasets check {name} --root {outcome.folder} --every-subject")
+        typer.echo(f"Next: uadbench datasets check {name} --root {outcome.folder}")
         typer.echo(f"it is read with --root {outcome.folder}, wherever the dataset {name} is named")
         return
     typer.echo(
@@ -220,5 +228,5 @@ def _print_prepared(name: str, cls: type[Dataset], path: Path) -> None:
     if "root" in {p.name for p in describe(cls)}:
         counts = Counter(role for role, _ in create(cls, {"root": path}, owner=name).split(0).items())
         typer.echo("subjects: " + ", ".join(f"{role} {n}" for role, n in counts.items()))
-        typer.echo(f"Next: uadbench datasets check {name} --root {path} --every-subject")
+        typer.echo(f"Next: uadbench datasets check {name} --root {path}")
         typer.echo(f"then: uadbench run --method mddpm --dataset {name} --root {path}")

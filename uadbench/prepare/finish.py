@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from uadbench.files import now, write_atomic
+from uadbench.prepare.images import itk
 from uadbench.prepare.qc import as_csv, compare, ordered
 from uadbench.prepare.register import Register
-from uadbench.prepare.scans import itk
 from uadbench.prepare.sheet import draw
 from uadbench.prepare.work import RECORD, Task, folder_of
 from uadbench.prepared import OWN_COLUMNS, finish

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.errors import DataError
-from uadbench.prepare.scans import Image, Scans, array, itk, orient, orientation_of, to_grid
+from uadbench.prepare.images import Image, array, itk, orient, orientation_of, to_grid
+from uadbench.prepare.scans import Scans
 from uadbench.prepare.steps import Note, Step
 from uadbench.prepare.template import cube_grid
 

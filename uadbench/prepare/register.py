@@ -11,8 +11,9 @@ from pydantic import Field
 from uadbench.arrays import FloatArray
 from uadbench.errors import UsageError
 from uadbench.prepare.grids import How, clipped
+from uadbench.prepare.images import Image, array, itk, same_grid, to_grid, with_data
 from uadbench.prepare.registration import Kind, align, matrix_of
-from uadbench.prepare.scans import Image, Scans, array, itk, same_grid, to_grid, with_data
+from uadbench.prepare.scans import Scans
 from uadbench.prepare.steps import Note, Step
 from uadbench.prepare.template import (
     ICBM152,

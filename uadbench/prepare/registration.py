@@ -10,7 +10,7 @@ import numpy as np
 
 from uadbench.arrays import FloatArray
 from uadbench.errors import DataError
-from uadbench.prepare.scans import LPS, Image, array, itk, one_thread
+from uadbench.prepare.images import LPS, Image, array, itk, one_thread
 
 Kind = Literal["rigid", "affine"]
 

@@ -18,7 +18,7 @@ from uadbench.errors import Interrupted, StoreError, UsageError, unknown_name
 from uadbench.files import PART, now, unwritable
 from uadbench.lock import hold
 from uadbench.prepare.finish import Outcome, write_results
-from uadbench.prepare.scans import itk, one_thread
+from uadbench.prepare.images import itk, one_thread
 from uadbench.prepare.work import (
     VOLUMES,
     Done,

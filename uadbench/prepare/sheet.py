@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from uadbench.arrays import BoolArray
-from uadbench.prepare.scans import array, to_grid, to_image
+from uadbench.prepare.images import array, to_grid, to_image
 from uadbench.prepare.template import load_template
 from uadbench.reading import read_volume
 

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.errors import DataError
-from uadbench.prepare.scans import Image, Scans, array, itk, to_grid, with_data
+from uadbench.prepare.images import Image, array, itk, to_grid, with_data
+from uadbench.prepare.scans import Scans
 
 Note = dict[str, Any]
 """What a step says it did; it is kept in the record of the scan."""

@@ -17,9 +17,8 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.errors import DataError, UsageError
-from uadbench.prepare.scans import (
+from uadbench.prepare.images import (
     Image,
-    Scans,
     array,
     nifti_bytes,
     orient,
@@ -28,6 +27,7 @@ from uadbench.prepare.scans import (
     to_image,
     with_data,
 )
+from uadbench.prepare.scans import Scans
 from uadbench.prepare.steps import Note, Step
 from uadbench.reading import read_volume
 
@@ -37,8 +37,9 @@ HINT: dict[Tool, str] = {
     "hd-bet": "pip install hd-bet (any contrast; it fetches its weights when it is first used)",
     "deepbet": "pip install deepbet (T1 of adults; the weights come with it)",
 }
-REMEDY = "put masks where the adapter looks for them (see uadbench datasets show), or install one of: " + "; ".join(
-    HINT.values()
+REMEDY = (
+    "put masks where the adapter looks for them (see uadbench datasets show), say -D foreground=nonzero if it was removed "
+    "and all that is not 0 is brain, or install one of: " + "; ".join(HINT.values())
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from uadbench.errors import DataError, UsageError
 from uadbench.identity import file_hash
-from uadbench.prepare.scans import Image, array, itk, to_image, with_data
+from uadbench.prepare.images import Image, array, itk, to_image, with_data
 from uadbench.reading import read_volume
 
 ICBM152 = "icbm152"

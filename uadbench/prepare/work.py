@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +18,11 @@ from typing import Any
 from uadbench.errors import DataError, StoreError, UADBenchError
 from uadbench.files import PART, cannot_write, file_name, write_atomic
 from uadbench.identity import code_of, digest, file_hash, source_hash
+from uadbench.prepare.images import nifti_bytes, one_thread
 from uadbench.prepare.qc import flags_of, measure
 from uadbench.prepare.recipes import Recipe
 from uadbench.prepare.register import Register
-from uadbench.prepare.scans import CaseLike, Scans, nifti_bytes, one_thread, read_scans
+from uadbench.prepare.scans import CaseLike, Scans, read_scans
 
 VOLUMES = "volumes"
 RECORD = "record.json"
@@ -140,7 +140,7 @@ def _prepare(dataset: Any, key: str, task: Task) -> None:
     scans = read_scans(
         case, used(case, task), key=key, owner=task.name,
         label=(lambda values: (values > 0.5, None)) if again else dataset.label,
-        skull_free=again or bool(getattr(dataset, "stripped", False)),
+        skull_free=again or getattr(dataset, "stripped", False) or getattr(dataset, "foreground", "") == "nonzero",
     )  # fmt: skip
     steps = _apply(task, scans)
     numbers = measure(scans)
@@ -202,16 +202,13 @@ def begin_process(opener: Opener, task: Task) -> None:
     """Make this process a worker: it opens the dataset once, leaves Ctrl-C to its parent and ends when that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _mine["threads"] = one_thread()
-    _mine["threads"].__enter__()
-    with suppress(OSError):
-        os.nice(5)  # The user may want to go on working.
     _mine.update(dataset=opener(), task=task)
 
 
 def work_in_process(key: str) -> Done:
     """Do the work in a worker process."""
-    return work(_mine["dataset"], key, _mine["task"])
+    with one_thread():
+        return work(_mine["dataset"], key, _mine["task"])
 
 
 def _end_with_parent() -> None:
