@@ -236,7 +236,10 @@ class HealthySet(VolumeSet):
 
     def people(self, fold: int, order: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """Return train, val and test_healthy; at least one person in each."""
-        n_test = max(1, round(self.test_healthy * len(order))) if self.test_healthy else 0
+        n = len(order)
+        n_test = max(1, round(self.test_healthy * n)) if self.test_healthy else 0
+        if n >= FOLDS and self.test_healthy == 1 / FOLDS:
+            n_test = (fold + 1) * n // FOLDS - fold * n // FOLDS  # Everybody is tested in one fold, whatever n is.
         n_val = max(1, round(self.val * len(order)))
         if len(order) - n_test - n_val < 1:
             name = type(self).__module__.rpartition(".")[2]

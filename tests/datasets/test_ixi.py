@@ -227,3 +227,14 @@ def test_the_real_volumes_are_read(real_data: Path) -> None:
     assert all(float(listed[s.id]) == s.groups["age"] for s in subjects if s.id in listed)
     v2 = make(root, splits="v2")
     assert sum(1 for _ in v2.split(0).items()) + v2.left_out().not_in_file == 32
+
+
+@pytest.mark.parametrize("number", [5, 14, 17])
+def test_the_seeded_folds_test_everybody_once(tmp_path: Path, number: int) -> None:
+    for i in range(number):
+        (tmp_path / f"IXI{i:03}-HH-{i:04}-T1.nii.gz").touch()
+    splits = [make(tmp_path).split(fold) for fold in range(5)]
+    tested = [s.id for split in splits for s in split.test_healthy]
+    assert len(tested) == len(set(tested)) == number
+    for split in splits:
+        assert not {s.id for s in split.train} & {s.id for s in (*split.val, *split.test_healthy)}
