@@ -86,6 +86,7 @@ class _UnknownLabel(ValueError):
 class BratsSet(LesionSet):
     """Base of the adapters of BraTS: one folder for each case, with four co-registered, skull-stripped images and a mask."""
 
+    baked: ClassVar[frozenset[str]] = frozenset({"target"})
     stripped: ClassVar[bool] = True
 
     val_lesion: Annotated[

@@ -55,10 +55,13 @@ class VolumeSet(Dataset):
     Class facts:
         holds: "healthy" people, for training and as healthy test subjects, or people with "lesions".
         stripped: whether the owners removed the skull, so that what is not 0 is brain.
+        baked: parameters that decide what a preparation writes. A prepared folder is read with the values it was written
+            with.
     """
 
     holds: ClassVar[Literal["healthy", "lesions"]]
     stripped: ClassVar[bool] = False
+    baked: ClassVar[frozenset[str]] = frozenset()
     location: ClassVar[frozenset[str]] = frozenset({"root"})
 
     root: Annotated[Path, Field(description="folder with the data, as distributed or prepared")] = Path()
@@ -131,6 +134,12 @@ class VolumeSet(Dataset):
                 f"{name}: {self.root} was prepared from {facts['dataset']}; give --dataset {facts['dataset']}, or "
                 "another --root"
             )
+        for word, value in facts.get("parameters", {}).items():
+            if word in self.baked and getattr(self, word) != value:
+                raise DataError(
+                    f"{name}: {self.root} was prepared with {word}={value}, not {getattr(self, word)}; give "
+                    f"-D {word}={value}, or prepare another folder"
+                )
         for row in prepared_rows(self.root):
             files = {key: self.root / row[key] for key in ("foreground", "ignore", "lesion") if row.get(key)}
             images = {

@@ -37,6 +37,7 @@ PARTS = ("training", "test")
 class Wmh(LesionSet):
     """By default 15 of the 60 training cases are in val_lesion and 45 in test_lesion: the published numbers."""
 
+    baked: ClassVar[frozenset[str]] = frozenset({"images", "part"})
     card: ClassVar[DatasetCard] = DatasetCard(
         title="WMH segmentation challenge (MICCAI 2017)",
         licence="free, for non-commercial use; see the owners' page",

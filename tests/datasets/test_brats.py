@@ -176,3 +176,23 @@ def test_content_changes_with_a_mask_and_not_with_the_folder(tmp_path: Path) -> 
     assert moved.content() == before
     fake_data.nifti(moved.subjects()[0].files[-1], fake_lesions.mask((2,)))
     assert make("brats21", tmp_path / "b").content() != before
+
+
+def test_a_prepared_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """What counts as lesion is decided by the preparation; another target is another folder."""
+    pytest.importorskip("SimpleITK")
+    from uadbench.prepare.recipes import get_recipe
+    from uadbench.prepare.run import prepare
+    from uadbench.prepare.work import Task
+
+    raw = fake_lesions.brats(tmp_path / "raw", "brats21")
+    core = Brats21(root=raw, target="core")
+    prepare(core, Task("brats21", tmp_path / "out", get_recipe("convert")))
+    again = Brats21(root=tmp_path / "out", target="core")
+    subject = again.subjects()[0]
+    before, after = core.load(core.subjects()[0]), again.load(subject)
+    assert before.lesion is not None
+    assert after.lesion is not None
+    assert int(after.lesion.sum()) == int(before.lesion.sum()) > 0
+    with pytest.raises(DataError, match=r"was prepared with target=core, not whole; give -D target=core"):
+        Brats21(root=tmp_path / "out").subjects()

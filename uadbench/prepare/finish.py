@@ -98,6 +98,7 @@ def _facts(task: Task, outcome: Outcome, keys: Sequence[str], lines: Sequence[Ma
         "dataset": task.name,
         "recipe": task.recipe.name,
         "recipe_hash": task.recipe.hash(),
+        "parameters": dict(task.baked),
         "registered": task.recipe.registered,
         "text": task.recipe.text,
         "steps": task.recipe.as_list(),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def prepare(
         Interrupted: if the user stopped it; what is finished is kept.
     """
     itk()
+    task = replace(task, baked={name: getattr(dataset, name) for name in sorted(getattr(dataset, "baked", ()))})
     task.recipe.hash()  # Says what is missing before anything is written.
     keys = _choose(dataset, task, note)[:first]
     check_folder(task.folder, task.name, [path for s in dataset.subjects()[:1] for path in s.files])

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,14 @@ class Task:
         folder: the prepared folder.
         recipe: the steps.
         wanted: modalities that are written; empty for all that a scan has.
+        baked: parameters of the dataset that decide what is written, and their values.
     """
 
     name: str
     folder: Path
     recipe: Recipe
     wanted: tuple[str, ...] = ()
+    baked: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
