@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.arrays import BoolArray, FloatArray
-from uadbench.dataset import Subject, Volume
 from uadbench.datasets._volumes import Case, LesionSet
 from uadbench.errors import DataError
 from uadbench.reading import NIFTI, unknown_layout
@@ -74,14 +73,6 @@ RELEASES: dict[str, Release] = {
 }
 
 
-class _UnknownLabel(ValueError):
-    """A mask holds a value that the release does not know."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__(value)
-        self.value = value
-
-
 @dataclass
 class BratsSet(LesionSet):
     """Base of the adapters of BraTS: one folder for each case, with four co-registered, skull-stripped images and a mask."""
@@ -121,28 +112,20 @@ class BratsSet(LesionSet):
         return [_case(folder, RELEASES[self._name]) for folder in folders[self._name]]
 
     def label(self, mask: FloatArray) -> tuple[BoolArray, BoolArray | None]:
-        """Return the target, and the rest of the tumour, which is ignored."""
+        """Return the target, and the rest of the tumour, which is ignored.
+
+        Raises:
+            ValueError: for a label of another year.
+        """
         enhancing = RELEASES[self._name].enhancing
         tumour = mask != 0
         for value in np.unique(mask[tumour]):
             if value not in (1, 2, enhancing):
-                raise _UnknownLabel(float(value))
+                raise ValueError(f"label {value:g}: {self._remedy(float(value))}")
         if self.target == "whole":
             return tumour, None
         lesion = np.isin(mask, (1, enhancing) if self.target == "core" else (enhancing,))
         return lesion, tumour & ~lesion
-
-    def load(self, subject: Subject) -> Volume:
-        """Read one case.
-
-        Raises:
-            DataError: naming the file and the remedy, also for a label of another year.
-        """
-        try:
-            return super().load(subject)
-        except _UnknownLabel as wrong:
-            mask = self.index[subject.key].lesions[0]
-            raise DataError(f"{self._name}: label {wrong.value:g} in {mask}: {self._remedy(wrong.value)}") from None
 
     def _remedy(self, value: float) -> str:
         own = RELEASES[self._name]

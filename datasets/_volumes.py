@@ -84,7 +84,11 @@ class VolumeSet(Dataset):
         """
 
     def label(self, mask: FloatArray) -> tuple[BoolArray, BoolArray | None]:
-        """Return lesion and ignored voxels, bool (D, H, W), from the values of a mask file."""
+        """Return lesion and ignored voxels, bool (D, H, W), from the values of a mask file.
+
+        Raises:
+            ValueError: for values that the set does not know.
+        """
         return mask > 0.5, None
 
     def people(self, fold: int, order: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
@@ -95,6 +99,20 @@ class VolumeSet(Dataset):
     def prepared(self) -> bool:
         """Whether `root` was written by `uadbench datasets prepare`."""
         return is_prepared(self.root)
+
+    @cached_property
+    def skull_free(self) -> bool:
+        """Whether what is not 0 is brain: the owners, the user or the preparation says so."""
+        if self.prepared:
+            return bool(prepared_facts(self.root)["stripped"])
+        return self.stripped or self.foreground == "nonzero"
+
+    def recipe(self) -> tuple[str, str]:
+        """Return name and hash of the recipe that prepared the data; empty if they are as distributed."""
+        if not self.prepared:
+            return "", ""
+        facts = prepared_facts(self.root)
+        return str(facts["recipe"]), str(facts["recipe_hash"])
 
     @cached_property
     def index(self) -> dict[str, Case]:
@@ -167,7 +185,7 @@ class VolumeSet(Dataset):
         words: set[str] = set()
         if self.prepared and prepared_facts(self.root)["registered"]:
             words.add("registered")
-        sure = self.prepared or self.stripped or self.foreground in ("file", "nonzero")
+        sure = self.skull_free or self.foreground in ("file", "nonzero")
         if self.foreground != "none" and (sure or all(case.foreground for case in self.index.values())):
             words.add("foreground")
         return self.card.provides | words
@@ -205,7 +223,10 @@ class VolumeSet(Dataset):
         ignore = read_like(case.ignore, scan, name) > 0.5 if case.ignore else None
         for path in case.lesions:
             values = read_like(path, scan, name)
-            found, other = (values > 0.5, None) if self.prepared else self.label(values)
+            try:
+                found, other = (values > 0.5, None) if self.prepared else self.label(values)
+            except ValueError as error:
+                raise DataError(f"{name}: {path}: {error}") from error
             lesion = found if lesion is None else lesion | found
             if other is not None:
                 ignore = other if ignore is None else ignore | other
@@ -229,7 +250,7 @@ class VolumeSet(Dataset):
             return read_like(case.foreground, scan, name) > 0.5
         if self.foreground == "file":
             raise DataError(f"{name}: {case.person} has no foreground mask; add one, or use foreground=nonzero")
-        if self.foreground == "nonzero" or self.stripped or self.prepared:
+        if self.foreground == "nonzero" or self.skull_free:
             return np.asarray((image != 0).any(axis=0))
         return None
 

@@ -26,7 +26,7 @@ LAYOUTS = ("sub-01/anat/sub-01_T1w.nii.gz", "sub-01/ses-01/anat/sub-01_ses-01_T1
 class Bids(HealthySet, LesionSet):
     """Modalities are BIDS suffixes, whatever their case; t1, t2 and pd stand for T1w, T2w and PDw."""
 
-    baked: ClassVar[frozenset[str]] = frozenset({"brain_mask", "keep", "mask", "others"})
+    baked: ClassVar[frozenset[str]] = frozenset({"brain_mask", "holds", "keep", "mask", "others"})
     card: ClassVar[DatasetCard] = DatasetCard(
         title="BIDS tree",
         licence="that of your data",

@@ -28,8 +28,8 @@ class MVTec(SharedSet):
         reference="Bergmann, Batzner, Fauser, Sattlegger, Steger 2021, International Journal of Computer Vision 129",
         modality=("photographs",),
         healthy="controls",
-        expected={"pictures": 5354},
-        note="mvtec: the owners give no validation set; a share of the training pictures is taken (val, seed).",
+        note="mvtec: the owners give no validation set; a share of the training pictures is taken (val, seed). All 15 "
+        "categories together have 5354 pictures.",
         orientation="picture",
         dimensions="2-D",
         masks="voxels",

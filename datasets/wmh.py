@@ -46,8 +46,8 @@ class Wmh(LesionSet):
         modality=("t1", "flair"),
         access="DataverseNL, free",
         healthy="none",
-        expected={"subjects": 60},
-        note="wmh: the expected number is that of part=training (test: 110); the skull is not removed.",
+        expected={"training": 60, "test": 110, "all": 170},
+        note="wmh: the skull is not removed.",
     )
 
     part: Annotated[

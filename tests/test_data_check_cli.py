@@ -64,6 +64,11 @@ def test_tables_without_images_are_checked(tmp_path: Path) -> None:
     assert [t["stage"] for t in facts["tables"]] == ["test", "train", "validation"]
     assert facts["findings"][0]["subjects"] == ["c"]
     (folder / "train.csv").write_text("subject\na\nb\n")
+    (folder / "notes.csv").write_text("subject\nx\nx\n")
+    done = uadbench_here("datasets", "check", "--splits", folder, cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"W-DATA-102: 1 row of {folder / 'notes.csv'} repeat others (x): 2 rows, 1 different" in done.stdout
+    (folder / "notes.csv").unlink()
     assert uadbench_here("datasets", "check", "--splits", folder, cwd=tmp_path).returncode == 0
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import nibabel
 import numpy as np
@@ -17,13 +17,17 @@ import pytest
 from conftest import ROOT
 
 from uadbench.bank import Bank
-from uadbench.data_checks import check_everything, page
+from uadbench.contract import check_dataset
+from uadbench.data_checks import check_everything, page, unknown_counts
 from uadbench.dataset import ROLES, Dataset, DatasetCard, Role, Split, Subject, Volume
 from uadbench.datasets.lgg import LGG
 from uadbench.datasets.nifti import Nifti
-from uadbench.errors import DataError, UsageError
+from uadbench.errors import ContractBroken, DataError, UsageError
 from uadbench.findings import CODES, FAMILIES, Finding, finding, gathered, names
+from uadbench.joined import Joined
+from uadbench.params import resolve
 from uadbench.protocol import Intensity
+from uadbench.registry import Registry
 from uadbench.split_checks import split_findings
 from uadbench.table_checks import check_tables, person_of, role_of
 
@@ -200,6 +204,49 @@ def test_other_numbers_of_subjects_than_published_are_a_warning() -> None:
     assert found.message == "9 scans (t2), published: 8"
 
 
+def test_pictures_are_the_lines_of_the_index() -> None:
+    @dataclass
+    class Pictures(Made):
+        card: ClassVar[DatasetCard] = replace(Made.card, expected={"pictures": 10})
+
+    assert [f.message for f in check(Pictures())] == ["9 pictures, published: 10"]
+
+
+def test_the_contract_refuses_counts_that_nothing_compares() -> None:
+    @dataclass
+    class Parts(Made):
+        card: ClassVar[DatasetCard] = replace(Made.card, expected={"pictures": 9, "t1": 9, "train": 5, "left": 4})
+        part: Literal["left", "right"] = "right"
+
+    assert unknown_counts(Parts()) == []
+    check_dataset(Parts())
+
+    @dataclass
+    class Odd(Parts):
+        card: ClassVar[DatasetCard] = replace(Made.card, expected={"imgaes": 9})
+
+    with pytest.raises(ContractBroken, match=r"counts of \['imgaes'\], which nothing compares; known: subjects, scans"):
+        check_dataset(Odd())
+
+
+def test_each_half_of_a_joined_set_is_counted_against_its_own_card() -> None:
+    @dataclass
+    class Ten(Made):
+        card: ClassVar[DatasetCard] = replace(Made.card, expected={"subjects": 10, "test_lesion": 2})
+
+    found = check(Joined(Ten(), Made(), ("ill", "well")))
+    assert [f.message for f in found if f.number == 501] == ["ill: 9 subjects, published: 10"]
+    found = check(Joined(Made(), Ten(), ("ill", "well")))
+    assert [f.message for f in found if f.number == 501] == ["well: 9 subjects, published: 10"]
+
+
+def test_every_adapter_has_only_counts_that_are_compared() -> None:
+    registry = Registry()
+    for name in registry.entries("dataset"):
+        cls = registry.dataset(name)
+        assert unknown_counts(resolve(cls, [])[0]) == [], name
+
+
 def test_whole_images_need_no_masks() -> None:
     assert check(Made(change=lambda n, v: replace(v, lesion=None), masks=False)) == []
 
@@ -311,6 +358,11 @@ BREAK: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "cut short": ("E-DATA-203", "s1.nii.gz", lambda p: p.write_bytes(p.read_bytes()[:3000])),
     "no image": ("E-DATA-203", "s1.nii.gz", lambda p: p.write_bytes(b"hello")),
     "four axes": ("E-DATA-204", "s1.nii.gz", lambda p: nibabel.Nifti1Image(np.ones((4, 4, 4, 3)), AFFINE).to_filename(p)),
+    "flat with times": (
+        "E-DATA-204", "s1.nii.gz", lambda p: nibabel.Nifti1Image(np.ones((4, 4, 1, 3)), AFFINE).to_filename(p)
+    ),
+    "bomb": ("E-DATA-205", "s1.nii.gz", lambda p: header_only(p, (1000, 1000, 1000))),
+    "smaller bomb": ("E-DATA-205", "s1.nii.gz", lambda p: header_only(p, (700, 700, 700))),
     "absurd": ("E-DATA-205", "s1.nii.gz", lambda p: header_only(p, (30000, 30000, 30000))),
     "other grid": ("E-DATA-301", "s7_lesion.nii.gz", lambda p: save(p, np.ones((14, 20, 15), np.uint8))),
     "other affine": ("E-DATA-302", "s7_lesion.nii.gz", lambda p: save(p, np.ones(GRID, np.uint8), AFFINE + 1)),
@@ -477,6 +529,25 @@ def test_tables_are_checked_by_the_roles_in_their_names(
     assert codes(check_tables([tables(tmp_path / "t", **files)])[0]) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("subject\na\nb\na\n", "1 row of {} repeat others (a): 3 rows, 2 different"),
+        (",0\n0,a_t2.nii.gz\n1,a_t2.nii.gz\n", "1 row of {} repeat others (a_t2.nii.gz): 2 rows, 1 different"),
+        ("img_name\na_t1.nii.gz\na_t2.nii.gz\n", ""),
+        ("age,site\n3,4\n3,4\n", ""),
+        ("", ""),
+    ],
+)
+def test_repeated_rows_are_found_in_tables_without_a_role(tmp_path: Path, text: str, rows: str) -> None:
+    folder = tables(tmp_path / "t", train="a", test="b")
+    path = folder / "notes.csv"
+    path.write_text(text)
+    found, used, left = check_tables([folder])
+    assert (len(used), left) == (2, [path])
+    assert [(f.code, f.message) for f in found] == ([("W-DATA-102", rows.format(path))] if rows else [])
+
+
 def test_one_image_under_two_names_is_found_in_tables(tmp_path: Path) -> None:
     for name, who in (("train", "a"), ("test", "b")):
         (tmp_path / f"{name}.csv").write_text(f"subject,img_path\n{who},x/one.nii.gz\n")
@@ -531,6 +602,9 @@ def test_every_defect_of_the_published_tables_is_found(real_data: Path) -> None:
     }
     test = set(people["IXI_test"])
     expected: dict[tuple[int, str], set[str]] = {}
+    available = pd.read_csv(left[0])["0"]
+    assert (len(available), available.nunique()) == (587, 562)
+    expected[102, f"25 rows of {left[0]} repeat others"] = set(available[available.duplicated()])
     for table, column in people.items():
         if twice := set(column[column.duplicated()]):
             group, stage, *fold = table.split("_")
@@ -553,7 +627,7 @@ def test_every_defect_of_the_published_tables_is_found(real_data: Path) -> None:
         assert set(one_of.subjects) == shared
     assert sorted(len(f.subjects) for f in found if f.number == 104) == [1, 2, 2, 3, 3, 7, 8, 9, 9, 9]
     extra = [f.message.split()[0] for f in found if f.number == 102]
-    assert sorted(map(int, extra)) == [3, 10, 10, 11, 13, 13]
+    assert sorted(map(int, extra)) == [3, 10, 10, 11, 13, 13, 25]
 
 
 def test_real_volumes_pass_and_turned_ones_do_not(real_data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from commands import uadbench
 
 from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
-from uadbench.errors import UsageError
+from uadbench.errors import DataError, UsageError
 from uadbench.joined import Joined, joined_name, parts_of
 from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.registry import Registry
@@ -97,7 +97,9 @@ def test_modalities_must_agree() -> None:
 
 def test_names() -> None:
     assert joined_name("brats21", "ixi") == "brats21+ixi"
-    assert joined_name("lgg", None) == joined_name("lgg", "lgg") == "lgg"
+    assert joined_name("lgg", None) == "lgg"
+    with pytest.raises(UsageError, match="--healthy lgg names the dataset itself"):
+        joined_name("lgg", "lgg")
     assert parts_of("brats21+ixi") == ["brats21", "ixi"]
     for wrong in ("a+b+c", "a+", "a+a"):
         with pytest.raises(UsageError, match="is not of the form"):
@@ -123,3 +125,21 @@ def test_the_command_line_joins_and_stores_and_evaluates_again(tmp_path: object)
     one = uadbench("run", "-m", "random", "-d", "nifti", "--healthy", "phantom", "--root", "x", cwd=tmp_path)  # type: ignore[arg-type]
     assert one.returncode == 2
     assert "two datasets take part, nifti and phantom" in one.stderr
+
+
+class Prepared(People):
+    def recipe(self) -> tuple[str, str]:
+        return ("small", self.names[0]) if self.names[0] in "cx" else ("", "")
+
+
+def test_sets_that_were_prepared_differently_are_not_joined() -> None:
+    both = frozenset({"foreground", "registered"})
+    with pytest.raises(DataError, match="a was prepared by the recipe small and b by small, or with other templates"):
+        Joined(Prepared(names=("c", "d"), ill=True), Prepared(names=("x", "y")), ("a", "b"))
+    one = Joined(Prepared(names=("c", "d"), ill=True, offers=both), Prepared(names=("a", "b"), offers=both), ("a", "b"))
+    assert one.provides() == {"foreground"}
+    assert "a was prepared (small), b was not." in one.card.note
+    alike = Joined(
+        Prepared(names=("c", "d"), ill=True, offers=both), Prepared(names=("c", "e"), offers=both), ("a", "b")
+    )
+    assert alike.provides() == both

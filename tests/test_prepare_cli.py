@@ -29,6 +29,7 @@ from uadbench.prepare.finish import Outcome
 from uadbench.prepare.recipes import Recipe, from_content
 from uadbench.prepare.run import prepare
 from uadbench.prepare.work import Task
+from uadbench.prepared import prepared_facts
 
 PLUGIN = '''"""Walks: p0_t1.nii.gz and so on, with p0_lesion.nii.gz where 1 is a lesion and 2 is something else."""
 import os
@@ -205,6 +206,26 @@ def test_scans_that_fail_are_listed_and_the_folder_is_not_finished_without_leave
     assert (here(folder).done, len(walks(folder, "out").subjects())) == (1, 5)
 
 
+def test_a_trial_with_a_few_scans_does_not_replace_a_finished_folder(folder: Path) -> None:
+    assert here(folder).finished
+    with pytest.raises(UsageError, match=r"holds 5 prepared scans, and these are 2; .* give another --out"):
+        here(folder, first=2)
+    assert len(walks(folder, "out").subjects()) == 5
+
+
+def test_a_recipe_that_leaves_the_skull_says_so(folder: Path) -> None:
+    """What was not stripped before is not stripped afterwards, unless the recipe does it."""
+    raw = walks(folder)
+    bare = from_content("bare", {"step": [{"do": "reorient"}]}, "x")
+    vars(raw)["skull_free"] = False  # As for people whose skull is still there.
+    outcome = prepare(raw, Task("walks", folder / "bare", bare))
+    assert outcome.finished
+    assert not prepared_facts(folder / "bare")["stripped"]
+    assert prepared_facts(folder / "bare")["of"] == 5
+    assert here(folder).finished
+    assert prepared_facts(folder / "out")["stripped"]
+
+
 def test_kill_9_loses_only_the_scan_at_work(folder: Path) -> None:
     process = start(folder, "--jobs", "1", WALKS_PAUSE="0.4")
     wait_until(folder, lambda: len(times(folder)) >= 2, process)
@@ -226,7 +247,7 @@ def test_kill_9_loses_only_the_scan_at_work(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_stops_and_says_how_to_go_on(folder: Path, number: signal.Signals) -> None:
-    process = start(folder, "--jobs", "2", WALKS_PAUSE="0.8")
+    process = start(folder, "--jobs", "2", WALKS_PAUSE="3")
     wait_until(folder, lambda: len(times(folder)) >= 1, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)

@@ -6,15 +6,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from uadbench.dataset import ROLES, STAGE, Dataset, Role, Split, Subject
 from uadbench.errors import DataError, UADBenchError
 from uadbench.file_checks import absent_files, compare_headers, copies, damage_of, header_of, orientation_of, same_files
 from uadbench.findings import CODES, FAMILIES, Finding, finding, gathered, ordered, raise_first
+from uadbench.joined import Joined
 from uadbench.split_checks import fold_findings, half_findings, needed_roles, split_findings
 
 MOST_FOLDS = 20
 """Folds that are looked at; a data set that takes any number of folds has no last one."""
+
+LINES = ("scans", "pictures")
+"""Words for the lines of the index on a card with published counts."""
 
 RULES = """\
 `uadbench datasets check NAME` looks at every subject; `--quick` at splits, files and headers only; `--splits FOLDER` at
@@ -32,6 +37,9 @@ volume as it is read. Exit code 0 without errors, 3 with one.
   whole set that is turned alike is seen only against another set: check both together.
 * **Left and right.** The mask of a symmetric organ is its own mirror image, so masks cannot show a swap. Headers can
   (305, 306, 311), and in registered sets intensities hint at it (310).
+* **Counts** are compared with those that the owners publish for what was opened: the chosen part or modality, and each of
+  two joined sets. Where only a total of all parts is known, nothing is compared.
+* **Tables whose name says no role** are searched for repeated rows only.
 """
 
 
@@ -88,20 +96,36 @@ def check_before_run(split: Split, name: str) -> None:
 
 
 def counts(dataset: Dataset, subjects: Sequence[Subject], split: Split) -> list[Finding]:
-    """Compare numbers with those on the card.
+    """Compare numbers with those on the card; of a joined set with those on the cards of both.
 
-    Known words there: "subjects" (people), "scans" (lines of the index), roles, and values of the data set's own
-    parameters, such as {"t1": 581} where modality=t1, which count scans too.
+    Known words there: "subjects" (people), "scans" and "pictures" (lines of the index), roles, and values of the data
+    set's own parameters, such as {"t1": 581} where modality=t1, which count scans too and only where they are chosen.
     """
+    if isinstance(dataset, Joined):
+        halves = zip(dataset.names, (dataset.lesions, dataset.healthy), strict=True)
+        return [
+            finding(x.number, f"{name}: {x.message}")
+            for name, half in halves
+            for x in counts(half, list(half.subjects()), half.split(0))
+        ]
     here: dict[str, int] = {role: len(getattr(split, role)) for role in ROLES}
-    here |= {"subjects": len({s.id for s in subjects}), "scans": len(subjects)}
+    here |= {"subjects": len({s.id for s in subjects}), **dict.fromkeys(LINES, len(subjects))}
     chosen = {value for value in dataset.parameters().values() if isinstance(value, str)}
     wrong = []
     for word, number in dataset.card.expected.items():
-        found = len(subjects) if word in chosen else here.get(word, number)
-        if found != number:
-            wrong.append(f"{found} {f'scans ({word})' if word in chosen else word}, published: {number}")
+        if word in here and here[word] != number:
+            wrong.append(f"{here[word]} {word}, published: {number}")
+        elif word not in here and word in chosen and len(subjects) != number:
+            wrong.append(f"{len(subjects)} scans ({word}), published: {number}")
     return [finding(501, "; ".join(wrong))] if wrong else []
+
+
+def unknown_counts(dataset: Dataset) -> list[str]:
+    """Return the words of the card's published counts that `counts` never compares, whatever is chosen."""
+    known: set[object] = {*ROLES, "subjects", *LINES, *dataset.card.modality}
+    for hint in get_type_hints(type(dataset)).values():
+        known |= set(get_args(hint)) if get_origin(hint) is Literal else set()
+    return sorted(dataset.card.expected.keys() - known)
 
 
 def _of_fold(split: Split, name: str, fold: int, folds: int) -> list[Finding]:

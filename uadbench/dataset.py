@@ -239,6 +239,10 @@ class Dataset(ABC):
         """Return what the data offer to methods, words of `uadbench.method.NEEDS`: by default what the card says."""
         return self.card.provides
 
+    def recipe(self) -> tuple[str, str]:
+        """Return name and hash of the recipe that prepared the data; empty if they are as distributed."""
+        return "", ""
+
     def annotated(self) -> bool:
         """Return whether lesion subjects have masks. Without them whole images are judged: --protocol image-v1."""
         return True

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from uadbench.checks import demand
+from uadbench.data_checks import unknown_counts
 from uadbench.dataset import ROLES, Dataset, Volume
 from uadbench.errors import ContractBroken, UADBenchError
 from uadbench.findings import raise_first
@@ -36,6 +37,12 @@ def _card(trial: DatasetTrial) -> None:
         demand(bool(getattr(card, name)), f"the card says nothing about {name}")
     unknown = card.provides - NEEDS.keys()
     demand(not unknown, f"provides {sorted(unknown)}, which no method can need; known: {sorted(NEEDS)}")
+    strange = unknown_counts(trial.dataset)
+    demand(
+        not strange,
+        f"expected has counts of {strange}, which nothing compares; known: subjects, scans, pictures, the roles, the "
+        "card's modalities and choices of its parameters",
+    )
     demand(card.orientation in ("volume", "picture"), f"orientation {card.orientation!r} is not volume or picture")
 
 

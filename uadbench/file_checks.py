@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from uadbench.arrays import FloatArray
 from uadbench.dataset import Subject
 from uadbench.findings import Finding, counted, finding, gathered, names
-from uadbench.reading import LARGEST, NIFTI, PICTURES
+from uadbench.reading import NIFTI, PICTURES, why_not_read
 
 SAME_AFFINE = 0.05
 """Millimetres by which affines of one subject may differ, as when its files are read."""
@@ -82,6 +81,7 @@ def _nifti_header(path: Path) -> tuple[Header | None, int, str]:
 
     try:
         image = nibabel.load(path)
+        number, text = why_not_read(image, path)
     except FileNotFoundError:
         return None, 201, ""
     except PermissionError:
@@ -90,13 +90,7 @@ def _nifti_header(path: Path) -> tuple[Header | None, int, str]:
         text = str(error).partition("\n")[0]
         return None, 203, "its header cannot be read" if str(path) in text else text  # The path is told already.
     shape = tuple(int(n) for n in image.shape)
-    header = Header(shape, np.asarray(image.affine, np.float64), _ways(image))
-    size = " x ".join(map(str, shape))
-    if math.prod(shape) > LARGEST or min(shape, default=0) < 1:
-        return header, 205, f"{size} voxels"
-    if len(shape) < 3 or len([n for n in shape if n != 1]) > 3:
-        return header, 204, f"{len(shape)} axes, {size}"
-    return header, 0, ""
+    return Header(shape, np.asarray(image.affine, np.float64), _ways(image)), number, text
 
 
 def _ways(image: Any) -> tuple[str, ...]:
@@ -157,19 +151,12 @@ def damage_of(subject: Subject) -> tuple[int, str]:
 
 
 def _cut_short(path: Path) -> str:
-    """Return why a file ends too early, or ""."""
+    """Return why a file ends too early, or "". That of an uncompressed volume is seen by its header."""
     try:
         if path.name.lower().endswith(".gz"):
             with gzip.open(path, "rb") as file:
                 while file.read(1 << 22):
                     pass
-        elif path.name.lower().endswith(".nii"):
-            import nibabel
-
-            image = nibabel.load(path)
-            need = int(image.dataobj.offset) + math.prod(image.shape) * image.header.get_data_dtype().itemsize
-            if path.stat().st_size < need:
-                return f"{path.stat().st_size} bytes of {need}"
         elif path.name.lower().endswith(PICTURES):
             from PIL import Image
 

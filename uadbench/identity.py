@@ -22,7 +22,7 @@ LENGTH = 16
 
 HARNESS = tuple(
     f"uadbench.{name}"
-    for name in ("volumes", "preparation", "training", "diffusion", "nets", "noise", "features", "reading")
+    for name in ("volumes", "preparation", "training", "diffusion", "nets", "noise", "features", "reading", "prepared")
 )
 """Core modules that shape an anomaly map. A method depends on those that it imports; on the first two every method does."""
 

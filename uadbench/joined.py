@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from uadbench.dataset import Dataset, DatasetCard, Role, Split, Subject, Volume
-from uadbench.errors import UsageError
+from uadbench.errors import DataError, UsageError
 
 SEPARATOR = "+"
 """Stands between the name of the lesion set and that of the healthy set."""
@@ -23,8 +23,13 @@ def joined_name(lesions: str, healthy: str | None) -> str:
     Raises:
         UsageError: if the name is a joined one already, or both are one.
     """
-    if not healthy or healthy == lesions:
+    if not healthy:
         return lesions
+    if healthy == lesions:
+        raise UsageError(
+            f"--healthy {healthy} names the dataset itself; leave it out. Two folders of one kind cannot be joined: write a "
+            "manifest for both (uadbench datasets show nifti)"
+        )
     if SEPARATOR in lesions or SEPARATOR in healthy:
         raise UsageError(f"--healthy {healthy}: {lesions!r} names a healthy set already; leave out one of them")
     return f"{lesions}{SEPARATOR}{healthy}"
@@ -72,7 +77,17 @@ class Joined(Dataset):
                 f"{a} gives {'+'.join(ours)} but {b} gives {'+'.join(theirs)}; choose one modality for both, such as "
                 f"--modality {ours[0]}, or give -D {a}.modality=... -D {b}.modality=..."
             )
+        (first, one), (second, other) = self.lesions.recipe(), self.healthy.recipe()
+        if one and other and one != other:
+            a, b = self.names
+            raise DataError(
+                f"{a} was prepared by the recipe {first} and {b} by {second}, or with other templates: what differs between "
+                "them would pass for a lesion; prepare both with the same recipe and template"
+            )
         a_card, b_card = self.lesions.card, self.healthy.card
+        unlike = (
+            f"{self.names[0 if one else 1]} was prepared ({first or second}), {self.names[1 if one else 0]} was not."
+        )
         vars(self)["card"] = DatasetCard(
             title=f"{a_card.title}; healthy: {b_card.title}",
             licence=f"{a_card.licence}; {b_card.licence}",
@@ -80,7 +95,7 @@ class Joined(Dataset):
             reference=f"{a_card.reference}; {b_card.reference}",
             modality=ours,
             healthy=b_card.healthy,
-            note=" ".join(note for note in (a_card.note, b_card.note) if note),
+            note=" ".join(note for note in (a_card.note, b_card.note, unlike if one != other else "") if note),
             orientation=a_card.orientation,
         )
 
@@ -141,7 +156,9 @@ class Joined(Dataset):
 
     def provides(self) -> frozenset[str]:
         """Return what both sets offer."""
-        return self.lesions.provides() & self.healthy.provides()
+        both = self.lesions.provides() & self.healthy.provides()
+        # Each set may be registered to another template.
+        return both if self.lesions.recipe()[1] == self.healthy.recipe()[1] else both - {"registered"}
 
     def annotated(self) -> bool:
         """Return whether lesions are outlined."""

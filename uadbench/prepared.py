@@ -23,7 +23,7 @@ FACTS = "prepared.json"
 UNFINISHED = "preparing.json"
 SUBJECTS = "subjects.csv"
 OWN_COLUMNS = ("person", "scan", "lesion", "foreground", "ignore")
-NEEDED = ("dataset", "recipe", "recipe_hash", "registered")
+NEEDED = ("dataset", "recipe", "recipe_hash", "registered", "stripped")
 
 
 def is_prepared(root: Path) -> bool:
@@ -43,7 +43,7 @@ def is_prepared(root: Path) -> bool:
 
 
 def prepared_facts(root: Path) -> dict[str, Any]:
-    """Return what `prepared.json` says: dataset, recipe, recipe_hash, registered and more.
+    """Return what `prepared.json` says: dataset, recipe, recipe_hash, registered, stripped (of the skull) and more.
 
     Raises:
         DataError: if it is damaged.

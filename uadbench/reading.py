@@ -16,8 +16,17 @@ from uadbench.errors import DataError
 NIFTI = (".nii.gz", ".nii")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
-LARGEST = 2**31
+LARGEST = 2**29
 """Voxels of the largest volume that is read. A damaged header can claim any size."""
+
+MOST_BYTES = {".gz": 1032, ".mgz": 1032, ".nii": 1, ".img": 1}
+"""Bytes that one byte of a file can stand for, by its ending: 258 for each 2 bits is the most that deflate reaches."""
+
+_REMEDIES = {
+    203: "it is cut short: restore the file",
+    204: "give one 3-D volume for each modality",
+    205: "its header is damaged: restore the file",
+}
 
 
 @dataclass(frozen=True)
@@ -45,26 +54,26 @@ def read_volume(path: Path, owner: str) -> Scan:
         owner: name of the adapter, for messages.
 
     Raises:
-        DataError: if it is missing, damaged, not 3-D or absurdly large.
+        DataError: if it is missing, damaged, not 3-D, absurdly large, or too large for the memory.
     """
     import nibabel
 
     try:
         header = nibabel.load(path)
-        shape = header.shape
-        if math.prod(shape) > LARGEST:
-            raise DataError(
-                f"{owner}: {path} claims to hold {' x '.join(map(str, shape))} voxels; its header is damaged: restore "
-                "the file"
-            )
-        if len([n for n in shape if n != 1]) > 3 or len(shape) < 3:
-            raise DataError(f"{owner}: {path} has {len(shape)} axes {shape}; give one 3-D volume for each modality")
+        number, words = why_not_read(header, path)
+        if number:
+            raise DataError(f"{owner}: {path} {words}; {_REMEDIES[number]}")
         image = nibabel.as_closest_canonical(header)
         data = np.asarray(image.dataobj, dtype=np.float32)
     except FileNotFoundError:
         raise DataError(f"{owner}: {path} does not exist; restore the file") from None
     except PermissionError:
         raise DataError(f"{owner}: {path} may not be read; give yourself the right to (chmod u+r)") from None
+    except MemoryError:
+        raise DataError(
+            f"{owner}: {path} holds {_size(header.shape)} voxels, for which there is not enough free memory; end other "
+            "programs, or use a machine with more memory"
+        ) from None
     except DataError:
         raise
     except Exception as error:
@@ -73,6 +82,38 @@ def read_volume(path: Path, owner: str) -> Scan:
     x, y, z = (float(s) for s in image.header.get_zooms()[:3])
     affine = np.asarray(image.affine, np.float64)
     return Scan(np.ascontiguousarray(data.transpose(2, 1, 0)), affine, (z, y, x), path)
+
+
+def why_not_read(image: Any, path: Path) -> tuple[int, str]:
+    """Say from a header alone why the voxels of a volume must not be read.
+
+    Args:
+        image: as nibabel opened it.
+        path: of the file.
+
+    Returns:
+        The number of a code of `uadbench.findings` and what follows the file's name in a sentence; 0 and "" for a volume
+        that may be read.
+    """
+    shape = tuple(int(n) for n in image.shape)
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+        return 204, f"has {len(shape)} axes {shape}"
+    need = math.prod(shape) * int(image.get_data_dtype().itemsize) + int(getattr(image.dataobj, "offset", 0))
+    # The voxels of Analyze images lie in another file than the header.
+    voxels = Path(image.file_map["image"].filename or path)
+    times = MOST_BYTES.get(voxels.suffix.lower())
+    if times and need > times * (size := voxels.stat().st_size):
+        return 205 if times > 1 else 203, (
+            f"has a header that claims {_size(shape)} voxels, {need:,} bytes, but with its {size:,} bytes it can hold at "
+            f"most {times * size:,}"
+        )
+    if math.prod(shape) > LARGEST or min(shape) < 1:
+        return 205, f"has a header that claims {_size(shape)} voxels; possible are 1 to {LARGEST:,}"
+    return 0, ""
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def read_like(path: Path, reference: Scan, owner: str) -> FloatArray:

@@ -2,6 +2,7 @@
 
 Role and fold are read from file names (IXI_train_fold0.csv, test.csv, cv3-val.csv); what is left of the name is the set
 they belong to. A table without a fold holds for all folds. People are read from a column such as subject or img_name.
+Tables that name no role are searched for repeated rows only.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def check_tables(places: Sequence[Path]) -> tuple[list[Finding], list[Table], li
         )
     for group in dict.fromkeys(t.group for t in tables):
         out += _of_group([t for t in tables if t.group == group], group)
+    out += [x for path in left for x in _repeated_rows(path)]
     return ordered(out), tables, left
 
 
@@ -117,10 +119,7 @@ def person_of(text: str) -> str:
 
 def _read(path: Path, group: str, stage: str, fold: int | None) -> Table | Finding:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+        rows, columns = _rows(path)
     except (OSError, ValueError, csv.Error) as error:
         return finding(109, f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
     column = next((columns[name] for name in COLUMNS if name in columns), None)
@@ -134,6 +133,38 @@ def _read(path: Path, group: str, stage: str, fold: int | None) -> Table | Findi
     if not people:
         return finding(101, f"{path} lists nobody", remedy="restore the table")
     return Table(path, group, stage, fold, people, tuple((row[place] or "").strip() if place else "" for row in rows))
+
+
+def _rows(path: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Return the rows of a table and its columns by their name in small letters."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        return rows, {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+
+
+def _repeated_rows(path: Path) -> list[Finding]:
+    """Return a warning if a table without a role lists an entry twice: of a known column, or of one that names images."""
+    try:
+        rows, columns = _rows(path)
+    except (OSError, ValueError, csv.Error):
+        return []  # It is told as left out, and may be no table at all.
+    known = [columns[name] for name in COLUMNS if name in columns]
+    images = [
+        name for name in columns.values() if rows and all(_ENDING.search((row[name] or "").strip()) for row in rows)
+    ]
+    if not (chosen := [*known, *images][:1]):
+        return []
+    entries = [text for row in rows if (text := (row[chosen[0]] or "").strip())]
+    times = Counter(entries)
+    twice = [entry for entry, n in times.items() if n > 1]
+    if not twice:
+        return []
+    what = (
+        f"{counted(len(entries) - len(times), 'rows')} of {path} repeat others ({names(twice)}): {len(entries)} rows, "
+        f"{len(times)} different"
+    )
+    return [finding(102, what, twice, severity="warning")]
 
 
 def _of_group(tables: Sequence[Table], group: str) -> list[Finding]:

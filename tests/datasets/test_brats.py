@@ -84,10 +84,10 @@ def test_targets_follow_the_label_rule_of_the_year(
 @pytest.mark.parametrize(
     ("year", "value", "words"),
     [
-        ("brats20", 3, "label 3 in .*seg.nii.gz: that is the labelling of 2023, use --dataset brats23"),
-        ("brats21", 3, "label 3 in .*seg.nii.gz: that is the labelling of 2023, use --dataset brats23"),
-        ("brats23", 4, "label 4 in .*seg.nii.gz: that is the labelling of 2020 and 2021, use --dataset brats21"),
-        ("brats21", 9, r"label 9 in .*seg.nii.gz: 2021 has 1 .*, 2 .* and 4 .*; restore the mask"),
+        ("brats20", 3, "seg.nii.gz: label 3: that is the labelling of 2023, use --dataset brats23"),
+        ("brats21", 3, "seg.nii.gz: label 3: that is the labelling of 2023, use --dataset brats23"),
+        ("brats23", 4, "seg.nii.gz: label 4: that is the labelling of 2020 and 2021, use --dataset brats21"),
+        ("brats21", 9, r"seg.nii.gz: label 9: 2021 has 1 .*, 2 .* and 4 .*; restore the mask"),
     ],
 )
 def test_labels_of_another_year_are_refused(tmp_path: Path, year: str, value: int, words: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from uadbench.contract import check_dataset
+from uadbench.data_checks import counts
 from uadbench.datasets.mvtec import MVTec
 from uadbench.datasets.visa import VisA
 from uadbench.errors import BadParameter, DataError, UsageError
@@ -47,6 +48,15 @@ def test_a_category_of_mvtec(tmp_path: Path) -> None:
     assert volume.image[:, 0, 0, 0].tolist() == [30.0, 30.0, 30.0]
     np.testing.assert_array_equal(volume.lesion, spot())
     assert len(mvtec(tmp_path / "bottle").subjects()) == len(data.subjects())
+
+
+def test_the_total_of_all_parts_is_not_compared_with_one_part(tmp_path: Path) -> None:
+    for data, total in (
+        (mvtec(fake_pictures.mvtec(tmp_path / "m")), "5354"),
+        (visa(fake_pictures.visa(tmp_path / "v")), "10821"),
+    ):
+        assert counts(data, data.subjects(), data.split()) == []
+        assert (dict(data.card.expected), total in data.card.note) == ({}, True)
 
 
 def test_a_tree_of_the_same_layout_with_masks_named_like_pictures(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import fake_data
+import nibabel
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from uadbench.datasets.nifti import Nifti
 from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.params import resolve
 from uadbench.protocol import Intensity
+from uadbench.reading import read_volume
 
 
 @pytest.fixture
@@ -156,6 +160,19 @@ def test_a_person_scanned_twice_may_not_be_in_two_splits(manifest: Path) -> None
         make(manifest).split().check("nifti")
 
 
+def claimed(side: int) -> bytes:
+    """The header of a volume of bytes, and no voxels."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((side,) * 3)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    return bytes(header.binaryblock) + bytes(4)
+
+
+def claim(path: Path, side: int) -> None:
+    path.write_bytes(gzip.compress(claimed(side)))
+
+
 def wreck(manifest: Path, what: str) -> None:
     path = manifest.parent / "s4.nii.gz"
     mask = manifest.parent / "s4_lesion.nii.gz"
@@ -173,6 +190,20 @@ def wreck(manifest: Path, what: str) -> None:
         fake_data.nifti(mask, np.ones((20, 24, 6), np.uint8), np.diag([2.0, 2.0, 4.0, 1.0]))
     elif what == "4d":
         fake_data.nifti(path, np.stack([data, data], -1))
+    elif what == "4d after a flat axis":
+        fake_data.nifti(path, np.stack([data[:, :, :1]] * 5, -1))
+    elif what in ("bomb", "smaller bomb"):
+        claim(path, 1000 if what == "bomb" else 700)
+    elif what == "short":
+        fake_data.nifti(path.with_name("s4.nii"), data)
+        whole = path.with_name("s4.nii").read_bytes()
+        path.with_name("s4.nii").write_bytes(whole[:-1])
+        edit(manifest, "s4.nii.gz", "s4.nii")
+    elif what == "absurd":
+        path.with_name("s4.nii").write_bytes(claimed(1000))
+        with path.with_name("s4.nii").open("r+b") as file:
+            file.truncate(352 + 10**9)  # Sparse: it takes no place on the disk.
+        edit(manifest, "s4.nii.gz", "s4.nii")
     elif what == "empty":
         fake_data.nifti(path, data * 0)
     elif what == "flat":
@@ -191,6 +222,15 @@ def wreck(manifest: Path, what: str) -> None:
         ("mask shape", r"s4_lesion.nii.gz has the shape \(20, 24, 5\) but s4.nii.gz has \(20, 24, 6\)"),
         ("mask affine", "s4_lesion.nii.gz has another affine than s4.nii.gz"),
         ("4d", "s4.nii.gz has 4 axes"),
+        ("4d after a flat axis", r"s4.nii.gz has 4 axes \(20, 24, 1, 5\); give one 3-D volume for each modality"),
+        (
+            "bomb",
+            "s4.nii.gz has a header that claims 1000 x 1000 x 1000 voxels, 1,000,000,352 bytes, but with its "
+            r"\d+ bytes it can hold at most \d\d,\d+; its header is damaged",
+        ),
+        ("smaller bomb", "claims 700 x 700 x 700 voxels, 343,000,352 bytes, but .* can hold at most"),
+        ("short", "s4.nii has a header that claims 20 x 24 x 6 voxels, 11,872 bytes, but .* at most 11,871; it is cut"),
+        ("absurd", "s4.nii has a header that claims 1000 x 1000 x 1000 voxels; possible are 1 to 536,870,912"),
         ("empty", "foreground mask is empty"),
         ("flat", "s4: channel 0 has the same value"),
         ("unreadable", "s4.nii.gz does not exist"),
@@ -200,6 +240,40 @@ def test_wrong_files_are_named(manifest: Path, what: str, words: str) -> None:
     wreck(manifest, what)
     with pytest.raises(DataError, match=words):
         read_all(make(manifest))
+
+
+@pytest.mark.parametrize("side", [700, 1000])
+def test_no_voxel_is_read_of_a_file_that_cannot_hold_what_it_claims(tmp_path: Path, side: int) -> None:
+    claim(tmp_path / "bomb.nii.gz", side)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="can hold at most"):
+            read_volume(tmp_path / "bomb.nii.gz", "test")
+        assert tracemalloc.get_traced_memory()[1] < 10**8
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_emptiest_volume_that_gzip_can_shrink_is_read(tmp_path: Path) -> None:
+    path = fake_data.nifti(tmp_path / "zeros.nii.gz", np.zeros((200, 200, 100), np.uint8))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 9))
+    assert path.stat().st_size * 1000 < 4_000_000 * 1.1  # Near the limit, so that one set too low would be seen.
+    assert read_volume(path, "test").data.shape == (100, 200, 200)
+
+
+def test_axes_of_length_1_at_the_end_are_no_axes(tmp_path: Path) -> None:
+    path = fake_data.nifti(tmp_path / "a.nii.gz", fake_data.brain(1)[..., None, None])
+    assert read_volume(path, "test").data.shape == (6, 24, 20)
+
+
+def test_too_little_memory_is_not_called_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(image: object) -> None:
+        raise MemoryError
+
+    path = fake_data.nifti(tmp_path / "a.nii.gz", fake_data.brain(1))
+    monkeypatch.setattr(nibabel, "as_closest_canonical", full)
+    with pytest.raises(DataError, match="20 x 24 x 6 voxels, for which there is not enough free memory; end other"):
+        read_volume(path, "test")
 
 
 def test_a_missing_or_damaged_manifest_is_explained(tmp_path: Path) -> None:

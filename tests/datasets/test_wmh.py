@@ -10,6 +10,7 @@ import fake_lesions
 import numpy as np
 import pytest
 
+from uadbench.data_checks import counts, unknown_counts
 from uadbench.datasets.wmh import Wmh
 from uadbench.errors import DataError
 from uadbench.params import resolve
@@ -72,8 +73,19 @@ def test_the_name_that_windows_cannot_store_is_known_in_both_spellings(root: Pat
 
 def test_the_published_numbers_come_out_of_the_full_set() -> None:
     data = make(Path())
-    parts = data.people(0, [str(n) for n in range(data.card.expected["subjects"])])
+    parts = data.people(0, [str(n) for n in range(data.card.expected["training"])])
     assert [len(part) for part in parts] == [0, 15, 45]
+
+
+def test_the_count_is_compared_with_that_of_the_part_that_was_opened(root: Path) -> None:
+    for part, words in (
+        ("training", "4 scans (training), published: 60"),
+        ("test", "5 scans (test), published: 110"),
+        ("all", "9 scans (all), published: 170"),
+    ):
+        data = make(root, part=part)
+        assert [f.message for f in counts(data, data.subjects(), data.split())] == [words]
+    assert unknown_counts(make(root)) == []
 
 
 def test_what_is_wrong_is_said(root: Path, tmp_path: Path) -> None:

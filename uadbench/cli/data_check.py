@@ -98,7 +98,7 @@ def _check_tables(places: Sequence[Path], as_json: bool) -> None:
     else:
         _print_findings(found)
         for path in left:
-            typer.echo(f"left out: {path} (no train, val or test in its name)")
+            typer.echo(f"left out: {path} (no train, val or test in its name; searched for repeated rows only)")
         typer.echo(f"{len(tables)} tables: {_summary(found)}")
     stop_if(found)
 

@@ -92,7 +92,7 @@ def prepare(
     given = {"--recipe": recipe, "--template": template, "--modality": modality, "--jobs": jobs, "--first": first}
     given |= {"--allow-failures": allow_failures}
     asked = [option for option, value in given.items() if value]
-    if hasattr(cls, "index") and (asked or target is not None):
+    if hasattr(cls, "cases") and (asked or target is not None):
         _by_recipe(name, cls, target, _recipe(recipe, template), texts, plugin or [], given, force)
     elif asked:
         raise UsageError(
@@ -145,15 +145,17 @@ def _by_recipe(
     except Interrupted as stopped:
         say(str(stopped))
         raise typer.Exit(Interrupted.exit_code) from stopped
-    _print_outcome(name, outcome, getattr(cls, "holds", "healthy") == "healthy")
+    _print_outcome(name, outcome, cls)
 
 
-def _print_outcome(name: str, outcome: Outcome, healthy: bool) -> None:
+def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset]) -> None:
     """Say what became of the scans and what to do next, and exit with 1 if the folder cannot be used."""
     from rich.table import Table
 
+    from uadbench.params import describe
     from uadbench.prepare.finish import SHEET, TABLE
     from uadbench.prepare.run import TRACES
+    from uadbench.prepared import prepared_facts
 
     suspicious = [row for row in outcome.rows if row["flags"]]
     if suspicious:
@@ -178,8 +180,13 @@ def _print_outcome(name: str, outcome: Outcome, healthy: bool) -> None:
     if (outcome.folder / TRACES).is_file() and failed:
         typer.echo(f"details of errors that were not foreseen: {outcome.folder / TRACES}")
     if outcome.finished:
-        typer.echo(f"Next: uadbench datasets check {name} --root {outcome.folder}")
-        typer.echo(f"it is read with --root {outcome.folder}, wherever the dataset {name} is named")
+        facts = prepared_facts(outcome.folder)
+        usual = {p.name: p.default for p in describe(cls)}
+        given = "".join(f" -D {k}={v}" for k, v in facts["parameters"].items() if usual.get(k) != v)
+        if facts["scans"] < facts["of"]:
+            typer.echo(f"a part of the set: {facts['scans']} of {facts['of']} scans")
+        typer.echo(f"Next: uadbench datasets check {name} --root {outcome.folder}{given}")
+        typer.echo(f"it is read with --root {outcome.folder}{given}, wherever the dataset {name} is named")
         return
     typer.echo(
         "The folder is not finished. Mend the scans that failed and give the same command again, what is finished is kept; "

@@ -68,7 +68,7 @@ class Resample(Step):
 
 @dataclass(frozen=True)
 class Downsample(Step):
-    """Average blocks of voxels; masks by nearest neighbour."""
+    """Average blocks of voxels; a block belongs to a mask if at least half of it does, so that nothing moves."""
 
     name: ClassVar[str] = "downsample"
 
@@ -81,8 +81,8 @@ class Downsample(Step):
         def action(image: Image, is_mask: bool) -> Image:
             if min(image.GetSize()) < self.factor:
                 raise DataError(f"{scans.key}: an image of {image.GetSize()} voxels cannot be downsampled")
-            small = sitk.BinShrink(image, [self.factor] * 3)
-            return to_grid(image, small, sitk.Transform(), nearest=True) if is_mask else small
+            small = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), [self.factor] * 3)
+            return sitk.Cast(small >= 0.5, sitk.sitkUInt8) if is_mask else small
 
         scans.change(action)
         if scans.stripped:

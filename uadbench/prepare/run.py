@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from uadbench.errors import Interrupted, StoreError, UsageError, unknown_name
-from uadbench.files import PART, now, unwritable
+from uadbench.files import PART, cannot_write, now, unwritable
 from uadbench.lock import hold
 from uadbench.prepare.finish import Outcome, write_results
 from uadbench.prepare.images import itk, one_thread
+from uadbench.prepare.strip import SkullStrip
 from uadbench.prepare.work import (
     VOLUMES,
     Done,
@@ -30,7 +31,7 @@ from uadbench.prepare.work import (
     work,
     work_in_process,
 )
-from uadbench.prepared import FACTS, begin, owner
+from uadbench.prepared import FACTS, begin, owner, prepared_facts
 
 TRACES = "failures.txt"
 
@@ -69,10 +70,20 @@ def prepare(
         Interrupted: if the user stopped it; what is finished is kept.
     """
     itk()
-    task = replace(task, baked={name: getattr(dataset, name) for name in sorted(getattr(dataset, "baked", ()))})
+    task = replace(
+        task,
+        baked={name: getattr(dataset, name) for name in sorted(getattr(dataset, "baked", ()))},
+        stripped=dataset.skull_free or any(isinstance(step, SkullStrip) for step in task.recipe.steps),
+        of=len(dataset.index),
+    )
     task.recipe.hash()  # Says what is missing before anything is written.
     keys = _choose(dataset, task, note)[:first]
     check_folder(task.folder, task.name, [path for s in dataset.subjects()[:1] for path in s.files])
+    if not again and (task.folder / FACTS).is_file() and (there := prepared_facts(task.folder)["scans"]) > len(keys):
+        raise UsageError(
+            f"--out {task.folder} holds {there} prepared scans, and these are {len(keys)}; the others would be forgotten: "
+            "give another --out, or --force"
+        )
     with _locked(task.folder):
         for left in (task.folder / VOLUMES).glob(f".*{PART}"):
             shutil.rmtree(left, ignore_errors=True)
@@ -81,8 +92,7 @@ def prepare(
         outcome.kept = len(keys) - len(todo)
         if outcome.kept:
             note(f"{outcome.kept} of {len(keys)} scans are prepared already and kept")
-        if todo or not (task.folder / FACTS).is_file():
-            begin(task.folder, task.name, task.recipe.name)
+        begin(task.folder, task.name, task.recipe.name)
         try:
             with _terminable(), (bar or _no_bar)("scans", len(keys)) as advance:
                 advance(outcome.kept)
@@ -113,8 +123,11 @@ def _count(done: Done, outcome: Outcome, task: Task, note: Callable[[str], None]
     outcome.failed[done.key] = done.reason
     note(f"{done.key} failed: {done.reason}")
     if done.trace:
-        with (task.folder / TRACES).open("a", encoding="utf-8") as file:
-            file.write(f"{now()} {done.key}\n{done.trace}\n")
+        try:
+            with (task.folder / TRACES).open("a", encoding="utf-8") as file:
+                file.write(f"{now()} {done.key}\n{done.trace}\n")
+        except OSError as error:
+            raise cannot_write(task.folder / TRACES, error) from error
 
 
 def check_folder(folder: Path, name: str, sources: Sequence[Path]) -> None:

@@ -155,7 +155,10 @@ def _read_labels(case: CaseLike, read: dict[str, Scan], label: Label, owner: str
     home = ""
     for path in case.lesions:
         values, home = _read_mask(path, case, {home: read[home]} if home else read, owner)
-        found, other = label(values)
+        try:
+            found, other = label(values)
+        except ValueError as error:
+            raise DataError(f"{owner}: {path}: {error}") from error
         lesion = found if lesion is None else lesion | found
         if other is not None:
             ignore = other if ignore is None else ignore | other

@@ -18,7 +18,7 @@ from typing import Any
 from uadbench.errors import DataError, StoreError, UADBenchError
 from uadbench.files import PART, cannot_write, file_name, write_atomic
 from uadbench.identity import code_of, digest, file_hash, source_hash
-from uadbench.prepare.images import nifti_bytes, one_thread
+from uadbench.prepare.images import itk, nifti_bytes, one_thread
 from uadbench.prepare.qc import flags_of, measure
 from uadbench.prepare.recipes import Recipe
 from uadbench.prepare.register import Register
@@ -41,6 +41,8 @@ class Task:
         recipe: the steps.
         wanted: modalities that are written; empty for all that a scan has.
         baked: parameters of the dataset that decide what is written, and their values.
+        stripped: what is not 0 is brain afterwards, by the recipe or because it was so before.
+        of: number of scans of the whole set.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Task:
     recipe: Recipe
     wanted: tuple[str, ...] = ()
     baked: Mapping[str, Any] = field(default_factory=dict)
+    stripped: bool = False
+    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def folder_of(task: Task, key: str) -> Path:
 
 
 def identity(dataset: Any, case: CaseLike, task: Task) -> str:
-    """Return the hash of all that decides what is written: files, recipe, modalities, adapter and code.
+    """Return the hash of all that decides what is written: files, recipe, modalities, adapter, code, SimpleITK.
 
     Raises:
         DataError: if a file cannot be read.
@@ -84,7 +88,7 @@ def identity(dataset: Any, case: CaseLike, task: Task) -> str:
     # Which modality the index goes by and who is in which split changes nothing in the files.
     parameters = {k: v for k, v in dataset.parameters().items() if k not in ("modality", "seed")}
     adapter = [source_hash(type(dataset), maps=False), parameters]
-    return digest([files, task.recipe.hash(), list(task.wanted), adapter, code()])
+    return digest([files, task.recipe.hash(), list(task.wanted), adapter, code(), itk().Version_VersionString()])
 
 
 def used(case: CaseLike, task: Task) -> list[str]:
@@ -142,7 +146,7 @@ def _prepare(dataset: Any, key: str, task: Task) -> None:
     scans = read_scans(
         case, used(case, task), key=key, owner=task.name,
         label=(lambda values: (values > 0.5, None)) if again else dataset.label,
-        skull_free=again or getattr(dataset, "stripped", False) or getattr(dataset, "foreground", "") == "nonzero",
+        skull_free=bool(dataset.skull_free),
     )  # fmt: skip
     steps = _apply(task, scans)
     numbers = measure(scans)
