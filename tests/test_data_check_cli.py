@@ -58,7 +58,7 @@ def test_tables_without_images_are_checked(tmp_path: Path) -> None:
     done = uadbench("datasets", "check", "--splits", folder)
     assert done.returncode == 3
     assert "E-DATA-104: subject 'c' is in both train and validation; every person may be in one stage" in done.stdout
-    assert "notes.csv (no train, val or test in its name)" in done.stdout
+    assert "notes.csv (no train, val or test in its name; searched for repeated rows only)" in done.stdout
     assert "3 tables: 1 error, 0 warnings" in done.stdout
     facts = json.loads(uadbench_here("datasets", "check", "--splits", folder, "--json", cwd=tmp_path).stdout)
     assert [t["stage"] for t in facts["tables"]] == ["test", "train", "validation"]
