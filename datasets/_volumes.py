@@ -121,7 +121,9 @@ class VolumeSet(Dataset):
         out: dict[str, Case] = {}
         lacking: dict[str, int] = {}
         bare: list[str] = []
+        there: set[str] = set()
         for case in self._prepared_cases(name) if self.prepared else self.cases():
+            there |= set(case.images)
             missing = [word for word in self.channel_names() if word not in case.images]
             if missing:
                 lacking[missing[0]] = lacking.get(missing[0], 0) + 1
@@ -140,8 +142,8 @@ class VolumeSet(Dataset):
         if not out:
             word, number = next(iter(lacking.items()), ("", 0))
             raise DataError(
-                f"{name}: none of the {number} scans in {self.root} has the modality {word!r}; "
-                f"possible: {', '.join(self.card.modality)}"
+                f"{name}: none of the {number} scans in {self.root} has the modality {word!r}; there: "
+                f"{', '.join(sorted(there)) or 'none'} (possible: {', '.join(self.card.modality)})"
             )
         return out
 

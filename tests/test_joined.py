@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import uadbench
 
+from uadbench.data_checks import pair_findings
 from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
 from uadbench.errors import DataError, UsageError
 from uadbench.joined import Joined, joined_name, parts_of
@@ -143,3 +144,13 @@ def test_sets_that_were_prepared_differently_are_not_joined() -> None:
         Prepared(names=("c", "d"), ill=True, offers=both), Prepared(names=("c", "e"), offers=both), ("a", "b")
     )
     assert alike.provides() == both
+
+
+def test_what_sets_two_joined_sets_apart_is_said() -> None:
+    both = frozenset({"foreground", "registered"})
+    apart = Joined(People(names=("x", "y"), ill=True, offers=both), People(offers=frozenset()), ("a", "b"))
+    assert [f.number for f in pair_findings(apart)] == [414, 415]
+    assert "a has a foreground and b has none." in apart.card.note
+    one = Joined(People(names=("x", "y"), ill=True, offers=both), People(offers=both), ("a", "b"))
+    assert pair_findings(one) == []
+    assert pair_findings(People()) == []

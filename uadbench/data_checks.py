@@ -63,6 +63,7 @@ def check_everything(
     roles: dict[str, Role] = {subject.key: role for role, subject in reversed(list(first.items()))}
     out = [x for k, split in folds.items() for x in _of_fold(split, name, k, len(folds))]
     out += [*half_findings(first), *fold_findings(folds), *counts(dataset, subjects, first)]
+    out += pair_findings(dataset)
     out += absent_files(subjects)
     absent = {text for x in out if x.number in (201, 202, 203) for text in x.subjects}
     whole = [s for s in subjects if not absent & {str(path) for path in s.files}]
@@ -74,6 +75,24 @@ def check_everything(
     else:
         out += _volumes(dataset, whole, roles, stage, first.leaky, advance)
     return ordered(dict.fromkeys(out))
+
+
+def pair_findings(dataset: Dataset) -> list[Finding]:
+    """Return what sets two joined sets of volumes apart before any image is read."""
+    if not isinstance(dataset, Joined) or dataset.card.dimensions != "3-D":
+        return []
+    out = []
+    with_mask = [
+        name
+        for name, half in zip(dataset.names, (dataset.lesions, dataset.healthy), strict=True)
+        if "foreground" in half.provides()
+    ]
+    if len(with_mask) == 1:
+        (none,) = set(dataset.names) - set(with_mask)
+        out.append(finding(414, f"{with_mask[0]} has a foreground and {none} has none"))
+    if "registered" not in dataset.provides():
+        out.append(finding(415, f"{' and '.join(dataset.names)} are not known to be registered to one template"))
+    return out
 
 
 def all_folds(dataset: Dataset) -> dict[int, Split]:

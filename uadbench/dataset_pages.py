@@ -86,11 +86,17 @@ def located(name: str, cls: type[Dataset]) -> Path | None:
     return path if path.exists() else None
 
 
+def described(cls: type[Dataset]) -> list[str]:
+    """Return what the docstrings of an adapter say below their summary, such as where files lie."""
+    module = inspect.getdoc(sys.modules[cls.__module__]) or ""
+    texts = (module.partition("\n")[2].strip(), (inspect.getdoc(cls) or "").strip())
+    return [text for text in texts if text]
+
+
 def page(name: str, cls: type[Dataset], summary: str) -> str:
     """Return the page of one dataset as Markdown, made from its card, its docstrings and its parameters."""
     card = cls.card
-    module = inspect.getdoc(sys.modules[cls.__module__]) or ""
-    texts = [module.partition("\n")[2].strip(), (inspect.getdoc(cls) or "").strip()]
+    texts = described(cls)
     facts: Mapping[str, Any] = {
         "title": card.title,
         "modality": ", ".join(card.modality),
@@ -108,7 +114,7 @@ def page(name: str, cls: type[Dataset], summary: str) -> str:
         f"# {name}\n",
         f"{summary}\n",
         "| | |\n|---|---|\n" + "\n".join(f"| {k} | {v} |" for k, v in facts.items() if v) + "\n",
-        *(text.replace("<", "&lt;") + "\n" for text in texts if text),
+        *(text.replace("<", "&lt;") + "\n" for text in texts),
         "## Parameters\n",
         "Given as `-D name=value`.\n",
         "| name | default | meaning |",

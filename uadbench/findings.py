@@ -108,6 +108,11 @@ CODES: dict[int, Code] = {
               "remove the skull or give a foreground mask; foreground=nonzero needs a background of 0"),
     413: Code("error", "images differ in their number of channels",
               "choose modalities that all subjects have"),
+    414: Code("warning", "one set has a foreground and the other has none",
+              "what metrics see differs between healthy people and lesions; give masks for both, or prepare both with one "
+              "recipe: uadbench datasets prepare"),
+    415: Code("warning", "two sets are not known to be registered to one template",
+              "prepare both with one recipe (uadbench datasets prepare); else a method may learn to tell the sets apart"),
     501: Code("warning", "the number of subjects is not the published one",
               "fine for a part of the data; results are not comparable with those of all of it"),
 }  # fmt: skip

@@ -85,6 +85,10 @@ class Joined(Dataset):
                 "them would pass for a lesion; prepare both with the same recipe and template"
             )
         a_card, b_card = self.lesions.card, self.healthy.card
+        seen = ["foreground" in dataset.provides() for dataset in (self.lesions, self.healthy)]
+        mask = ""
+        if seen[0] != seen[1]:
+            mask = f"{self.names[seen.index(True)]} has a foreground and {self.names[seen.index(False)]} has none."
         unlike = (
             f"{self.names[0 if one else 1]} was prepared ({first or second}), {self.names[1 if one else 0]} was not."
         )
@@ -95,8 +99,10 @@ class Joined(Dataset):
             reference=f"{a_card.reference}; {b_card.reference}",
             modality=ours,
             healthy=b_card.healthy,
-            note=" ".join(note for note in (a_card.note, b_card.note, unlike if one != other else "") if note),
+            note=" ".join(note for note in (a_card.note, b_card.note, unlike if one != other else "", mask) if note),
             orientation=a_card.orientation,
+            dimensions=a_card.dimensions,
+            masks=a_card.masks,
         )
 
     @cached_property

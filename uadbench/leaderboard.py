@@ -115,7 +115,9 @@ def _without_older_data(groups: list[list[Stored]]) -> list[list[Stored]]:
         cell = group[0].cell
         tables = (c.subjects for c in group if c.subjects is not None)
         people = next((sorted(set(t["subject"])) for t in tables), None)
-        return digest([cell.dataset, cell.dataset_params, cell.preparation, group[0].protocol["name"], people])
+        # Folders of another name may hold the same people in another form, such as prepared, and are no older content.
+        place = group[0].places
+        return digest([cell.dataset, cell.dataset_params, cell.preparation, group[0].protocol["name"], people, place])
 
     return list(_newest(groups, key))
 

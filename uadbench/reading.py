@@ -215,10 +215,11 @@ def unknown_layout(owner: str, root: Path, layouts: Sequence[str]) -> DataError:
         root: the folder that was given.
         layouts: one example path below the root for each layout that the adapter reads.
     """
+    joined = f"(-D {owner}.root=... where two sets take part)"
     if not root.exists():
         return DataError(
-            f"{owner}: there is no folder {root}; give the one that holds {layouts[0]} with --root, or set UADBENCH_DATA to "
-            f"the folder above one called {owner}"
+            f"{owner}: there is no folder {root}; give the one that holds {layouts[0]} with --root {joined}, or set "
+            f"UADBENCH_DATA to the folder above one called {owner}"
         )
     if not root.is_dir():
         return DataError(f"{owner}: {root} is a file; give the folder that holds {layouts[0]} with --root")
@@ -232,7 +233,7 @@ def unknown_layout(owner: str, root: Path, layouts: Sequence[str]) -> DataError:
         nearest = f"; the nearest layout that is known is {best}"
     return DataError(
         f"{owner}: {root} holds nothing like {' or '.join(layouts)}; it holds {words}{nearest}; give the right folder with "
-        "--root"
+        f"--root {joined}"
     )
 
 

@@ -39,6 +39,8 @@ class Stored:
     provenance: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
     data_chosen: frozenset[str] = frozenset()
+    places: tuple[str, ...] = ()
+    """Where the data lay, as it was given."""
     prepared: str = ""
     """The protocol under which it was run."""
     evaluated: float = 0.0
@@ -134,6 +136,9 @@ def _read(folder: CellFolder, place: Path | None) -> Stored:
     )
     stored.preset = str(config.get("preset", ""))
     stored.prepared = str(config["protocol"]["name"])
+    stored.places = tuple(
+        f"{k}={v['value']}" for k, v in sorted(config.get("dataset", {}).items()) if k.rpartition(".")[2] == "root"
+    )
     stored.data_chosen = frozenset(k for k, v in config.get("dataset", {}).items() if v["source"] != "default")
     if place is not None:
         stored.evaluation, stored.result = place, folder.result(place)

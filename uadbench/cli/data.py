@@ -56,6 +56,7 @@ def list_datasets(plugin: Plugins = None, as_json: AsJson = False) -> None:
 def show_dataset(name: str, plugin: Plugins = None, as_json: AsJson = False) -> None:
     """Show a dataset: its card, its parameters, and where it is looked for."""
     from uadbench.config import data_folder
+    from uadbench.dataset_pages import described
     from uadbench.registry import Registry
 
     registry = Registry(plugin or ())
@@ -78,8 +79,11 @@ def show_dataset(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
         typer.echo(json.dumps(facts, indent=1))
         return
     typer.echo(f"{name}: {entry.summary}")
+    for text in described(cls):
+        typer.echo(text)
     for key in ("title", "licence", "url", "reference", "healthy", "note"):
-        typer.echo(f"  {key}: {facts[key]}")
+        if facts[key]:
+            typer.echo(f"  {key}: {facts[key]}")
     typer.echo(f"  modality: {', '.join(card.modality)}")
     typer.echo(f"  offers: {', '.join(facts['provides']) or '-'}")
     if "root" in {p["name"] for p in facts["parameters"]}:

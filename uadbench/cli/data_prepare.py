@@ -104,6 +104,8 @@ def prepare(
         if target is not None:
             raise UsageError(f"datasets prepare {name} writes no file of its own; leave out --out")
         _read_all(name, cls, texts)
+        if hasattr(cls, "cases"):
+            say("nothing was written; to prepare them by a recipe give --out FOLDER")
 
 
 def _recipe(name: str | None, template: str | None) -> Recipe:

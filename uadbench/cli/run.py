@@ -26,6 +26,9 @@ Plugins = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: runs.")]
 
+FEW = 5
+"""Healthy validation subjects below which a threshold is not to be trusted."""
+
 MANY = 6
 """Cells after which their folders are no longer listed one by one."""
 
@@ -219,6 +222,10 @@ def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
         print_board(board)
     for problem in problems:
         say(f"warning: {problem}")
+    if len(plan.split.val) < FEW:
+        say(
+            f"warning: thresholds come from {len(plan.split.val)} healthy validation subject(s); fewer than {FEW} say little"
+        )
     asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept", "evaluated")]
     if len(asked) > MANY:
         typer.echo(f"pictures of {len(asked)} cells: {store.root}/{plan.dataset_name}/<method>/<cell>/sheet.png")
