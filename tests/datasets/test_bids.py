@@ -245,5 +245,7 @@ def test_camcan_explains_a_wrong_folder_and_a_missing_modality(tmp_path: Path) -
     with pytest.raises(DataError, match=r"camcan: .* holds nothing like sub-CC110033/anat/.* it holds readme.txt"):
         resolve(CamCAN, [("test", {"root": tmp_path})])[0].subjects()
     fake_healthy.camcan(tmp_path)
-    with pytest.raises(DataError, match="camcan: none of the 5 scans in .* has the modality 'flair'; possible: t1, t2"):
+    with pytest.raises(
+        DataError, match="camcan: none of the 5 scans in .* has the modality 'flair'; there: .* .possible: t1, t2"
+    ):
         resolve(CamCAN, [("test", {"root": tmp_path, "modality": "flair"})])[0].subjects()

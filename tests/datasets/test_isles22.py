@@ -81,6 +81,7 @@ def test_a_wrong_folder_and_a_missing_modality_are_explained(tmp_path: Path) -> 
         make(tmp_path).subjects()
     root = fake_healthy.isles22(tmp_path)
     with pytest.raises(
-        DataError, match="isles22: none of the 4 scans in .* has the modality 't1'; possible: dwi, adc, flair"
+        DataError,
+        match="isles22: none of the 4 scans in .* has the modality 't1'; there: .* .possible: dwi, adc, flair",
     ):
         make(root, modality="t1").subjects()

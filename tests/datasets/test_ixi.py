@@ -63,7 +63,9 @@ def test_who_lacks_a_modality_is_not_there(tmp_path: Path) -> None:
     fake_healthy.ixi(tmp_path, fake_healthy.IXI[:2], kinds=("T1", "T2"))
     assert len(make(tmp_path).subjects()) == 6
     assert [s.id for s in make(tmp_path, modality="t1+t2").subjects()] == list(fake_healthy.IXI[:2])
-    with pytest.raises(DataError, match="none of the 6 scans in .* has the modality 'pd'; possible: t1, t2, pd"):
+    with pytest.raises(
+        DataError, match="none of the 6 scans in .* has the modality 'pd'; there: .* .possible: t1, t2, pd"
+    ):
         make(tmp_path, modality="pd").subjects()
 
 

@@ -86,7 +86,9 @@ def test_wrong_folders_and_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing like patient01/patient01_FLAIR.nii.gz or .*it holds nothing"):
         make(tmp_path / "empty").subjects()
     root = fake_lesions.mslub(tmp_path / "a", "original")
-    with pytest.raises(DataError, match="none of the 3 scans .* has the modality 'pd'; possible: t1, t1ce, t2, flair"):
+    with pytest.raises(
+        DataError, match="none of the 3 scans .* has the modality 'pd'; there: .* .possible: t1, t1ce, t2, flair"
+    ):
         make(root, modality="pd").subjects()
     (root / "patient02" / "patient02_consensus_gt.nii.gz").unlink()
     with pytest.raises(DataError, match="1 of the 3 scans in .* have no lesion mask, the first is patient02"):
