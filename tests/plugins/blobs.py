@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
+from uadbench.dataset import ROLES, Dataset, DatasetCard, Split, Subject, Volume
 from uadbench.errors import UsageError
 from uadbench.identity import digest
 from uadbench.method import derive_seed
@@ -42,7 +42,7 @@ class Blobs(Dataset):
     def split(self, fold: int = 0) -> Split:
         if fold != 0:
             raise UsageError(f"blobs has the fold 0 only, not {fold}")
-        return Split(**{role: tuple(s for s in self.subjects() if s.groups["role"] == role) for role in COUNTS})
+        return Split.of((role, s) for s in self.subjects() for role in ROLES if s.groups["role"] == role)
 
     def load(self, subject: Subject) -> Volume:
         rng = np.random.default_rng(derive_seed("blobs", subject.id))
