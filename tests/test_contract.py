@@ -59,6 +59,11 @@ class ChangesImages(Good):
         return super().fit(healthy, val=val, run=run)
 
 
+class OtherTogether(Good):
+    def score_and_reconstruct(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return 2 * self.score(batch), None
+
+
 class Inverted(Good):
     def score(self, batch: Batch) -> torch.Tensor:
         return -super().score(batch)
@@ -169,6 +174,7 @@ class BadDefault(Good):
         (NoReturn, "must return self"),
         (ChangesParameter, "changed a hyper-parameter"),
         (ChangesImages, "changed the train images"),
+        (OtherTogether, "must return the maps of score"),
         (Inverted, "higher must mean more anomalous"),
         (BatchNormalised, "depends on the batch"),
         (NoiseFromGlobalGenerator, "depends on the batch"),

@@ -197,15 +197,19 @@ def _fit_leaves_alone(trial: MethodTrial) -> None:
 
 
 def _shape(trial: MethodTrial) -> None:
+    import torch
+
     planes, batch, maps = trial.scored
     expected = (len(batch), *planes.image.shape[2:])
     demand(tuple(maps.shape) == expected, f"score() returned the shape {tuple(maps.shape)}; expected {expected}")
     own = trial.fitted.image_score(batch)
     demand(own is None or tuple(own.shape) == (len(batch),), "image_score() must return one number per image, (B,)")
-    restored = trial.fitted.reconstruct(batch)
+    together, restored = trial.fitted.score_and_reconstruct(batch)
     demand(
         restored is None or restored.shape == batch.image.shape, "reconstruct() must return images of the same shape"
     )
+    close = bool(torch.allclose(torch.as_tensor(together).float().cpu(), maps.float().cpu(), rtol=1e-4, atol=1e-5))
+    demand(close, "score_and_reconstruct() must return the maps of score()")
 
 
 def _finite(trial: MethodTrial) -> None:
