@@ -32,6 +32,12 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
+def fresh_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own, for tests that change data behind an adapter's back."""
+    monkeypatch.setenv("UADBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder with real images; tests that need it are skipped where it is not."""
     folder = Path(os.environ.get("UADBENCH_TEST_DATA", ROOT.parent / "shared" / "data"))

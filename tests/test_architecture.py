@@ -11,9 +11,9 @@ from conftest import ROOT
 NOUNS = {"errors", "arrays", "config", "identity", "method", "dataset", "protocol", "protocols", "result", "params",
          "findings", "split_checks"}  # fmt: skip
 VERBS = {
-    "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess", "bank",
-    "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock", "files",
-    "store", "maps", "file_checks", "volume_checks", "registration_checks", "table_checks", "data_checks",
+    "ahead", "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess",
+    "bank", "checked", "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock",
+    "files", "store", "maps", "file_checks", "volume_checks", "registration_checks", "table_checks", "data_checks",
     "slice_cache", "prepare", "reading", "prepared", "joined", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
@@ -21,7 +21,7 @@ CATALOGUE = {
     "export", "compare", "definitions", "dataset_pages",
 }  # fmt: skip
 RUNNING = {
-    "plan", "opening", "sheet", "reporter", "runner", "replay", "api", "multiverse", "multiverse_picture",
+    "plan", "opening", "sheet", "reporter", "runner", "phases", "replay", "api", "multiverse", "multiverse_picture",
     "multiverse_ranks", "multiverse_scores", "multiverse_views",
 }  # fmt: skip
 PACKAGES = ("metrics", "statistics", "prepare", "cli")

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, ro
 
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Split, Subject, Volume
-from uadbench.errors import DegenerateScores, Incompatible, StoreError, UADBenchError, UsageError
+from uadbench.errors import DataError, DegenerateScores, Incompatible, StoreError, UADBenchError, UsageError
 from uadbench.evaluation import _check, evaluate
 from uadbench.metrics.table import METRICS
 from uadbench.protocol import Grid, Preparation, Protocol, Step, Threshold, variant
@@ -391,7 +391,9 @@ def test_too_few_healthy_subjects_make_the_threshold_infinite() -> None:
 
 
 def test_lesions_without_masks_leave_the_image_level() -> None:
-    result = Maps(annotated=False).run(replace(ALL, other_thresholds=())).result
+    with pytest.raises(DataError, match="E-DATA-404: test_lesion0_0 is in test_lesion but has no lesion mask"):
+        Maps(annotated=False).run(ALL)
+    result = Maps(annotated=False).run(replace(ALL, other_thresholds=(), masks=False)).result
     assert np.isnan(result.metrics["auprc"].value)
     assert result.metrics["auprc"].excluded == 4
     assert np.isfinite(result.metrics["subject_auroc"].value)

@@ -19,13 +19,14 @@ from uadbench.cli.requests import share_data
 from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.evaluation import by_person
 from uadbench.leaderboard import make_boards
+from uadbench.phases import CellRun
 from uadbench.plan import Plan, Request, make_plan
 from uadbench.protocols import get_protocol
 from uadbench.registry import Registry
 from uadbench.replay import Replay
 from uadbench.reporter import silent
 from uadbench.rows import read_cells
-from uadbench.runner import CellRun, run_plan
+from uadbench.runner import run_plan
 from uadbench.store import CellFolder, Store
 
 BRAIN = Path("evaluations/brain-v1")
@@ -141,7 +142,7 @@ def test_scores_and_seconds_of_a_resumed_cell_are_complete(tmp_path: Path, monke
     def killed(*given: object) -> None:
         raise SystemExit(9)
 
-    monkeypatch.setattr("uadbench.runner.evaluate_cell", killed)
+    monkeypatch.setattr("uadbench.phases.evaluate_cell", killed)
     with pytest.raises(SystemExit):
         one(plan, tmp_path / "parts")
     monkeypatch.undo()

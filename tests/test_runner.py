@@ -242,15 +242,16 @@ class Guarded(Volume):
         return Volume(**{**vars(self), "lesion": None, "ignore": None})
 
 
+@pytest.mark.usefixtures("fresh_cache")
 def test_no_decision_ever_sees_a_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels are locked from the beginning of the training until the threshold is fixed."""
-    from uadbench import evaluation, runner
+    from uadbench import evaluation, phases
 
     plan = plan_for("mean_distance", "ae", params=["ae.steps=3", "ae.image_size=16"])
-    load, fit, choose = type(plan.dataset).load, runner.CellRun._fit, evaluation.choose
+    load, fit, choose = type(plan.dataset).load, phases.CellRun._fit, evaluation.choose
     chosen = []
 
-    def locking(self: runner.CellRun) -> None:
+    def locking(self: phases.CellRun) -> None:
         Guarded.locked = True
         fit(self)
 
@@ -260,7 +261,7 @@ def test_no_decision_ever_sees_a_label(tmp_path: Path, monkeypatch: pytest.Monke
         return chosen[-1]
 
     monkeypatch.setattr(type(plan.dataset), "load", lambda self, subject: Guarded(**vars(load(self, subject))))
-    monkeypatch.setattr(runner.CellRun, "_fit", locking)
+    monkeypatch.setattr(phases.CellRun, "_fit", locking)
     monkeypatch.setattr(evaluation, "choose", unlocking)
     assert states(run(plan, tmp_path)) == ["done", "done"]
     assert len(chosen) == 2
@@ -279,6 +280,7 @@ def _peeking(read: Any) -> Any:
     return peek
 
 
+@pytest.mark.usefixtures("fresh_cache")
 def test_wrong_data_stop_everything_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for("mean_distance")
     load = type(plan.dataset).load
@@ -295,6 +297,7 @@ def test_wrong_data_stop_everything_before_training(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.rglob("fitted.pt"))
 
 
+@pytest.mark.usefixtures("fresh_cache")
 def test_healthy_subjects_with_lesions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for("mean_distance")
     load = type(plan.dataset).load
@@ -310,6 +313,50 @@ def test_healthy_subjects_with_lesions_are_refused(tmp_path: Path, monkeypatch: 
         run(plan, tmp_path)
 
 
+def test_a_protocol_that_the_data_do_not_allow_judges_no_finished_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert states(run(plan_for("random", protocol="image-v1"), tmp_path)) == ["done"]
+    plan = plan_for("random")
+    monkeypatch.setattr(type(plan.dataset), "annotated", lambda self: False)
+    outcome = run(plan, tmp_path)
+    assert states(outcome) == ["skipped"]
+    assert "brain-v1 needs outlined lesions" in outcome.cells[0][3]
+    assert not (folders(outcome)[0].path / BRAIN).exists()
+
+
+def test_what_a_stopped_attempt_took_counts(tmp_path: Path) -> None:
+    plan = plan_for("ae", params=["ae.steps=60", "ae.image_size=16", "ae.width=4", "ae.latent=4"])
+
+    class AtEnd(Stop):
+        def __call__(self) -> bool:
+            return bool(list(tmp_path.rglob("fitted.pt")))
+
+    assert states(run(plan, tmp_path, stop=AtEnd())) == ["interrupted"]
+    folder = folders(run(plan, tmp_path))[0]
+    provenance = folder.read_json("provenance.json")
+    assert provenance["fit"]["fitted"] == "in an earlier attempt"
+    assert provenance["seconds"]["fit"] >= provenance["fit"]["train_seconds"] > 0
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_a_stop_while_the_data_are_checked_leaves_nothing_begun(tmp_path: Path) -> None:
+    plan = plan_for("random", "intensity")
+    count = {"n": 0}
+
+    class Third(Stop):
+        def __call__(self) -> bool:
+            count["n"] += 1
+            return count["n"] >= 3
+
+    outcome = run(plan, tmp_path, stop=Third())
+    assert states(outcome) == ["interrupted", "interrupted"]
+    assert outcome.exit_code == 130
+    assert outcome.cells[0][3] == "stopped while the data were checked"
+    assert not list(Store(tmp_path).folders())
+
+
+@pytest.mark.usefixtures("fresh_cache")
 def test_a_stop_in_training_and_in_scoring_is_resumed_with_the_same_numbers(tmp_path: Path) -> None:
     params = ["ae.steps=12", "ae.image_size=16", "ae.batch_size=4", "ae.width=4", "ae.latent=4"]
     plan = plan_for("ae", params=params)

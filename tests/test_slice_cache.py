@@ -397,7 +397,7 @@ def test_a_run_gives_the_same_maps_with_a_cache_and_without(
 
         return prepared_slices(recipe, counting, **more)
 
-    monkeypatch.setattr("uadbench.runner.prepared_slices", counted)
+    monkeypatch.setattr("uadbench.phases.prepared_slices", counted)
 
     def maps(name: str, *seeds: int, level: int = 100) -> dict[str, bytes]:
         request = Request(

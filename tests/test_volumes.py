@@ -10,7 +10,7 @@ from uadbench.dataset import Volume
 from uadbench.errors import DataError, DegenerateScores, Incompatible
 from uadbench.method import Batch, Images, Method, Run
 from uadbench.methods.intensity import Intensity
-from uadbench.preparation import inside, normalise, slice_scores
+from uadbench.preparation import inside, normalise, quantile, slice_scores
 from uadbench.protocol import Intensity as Rule
 from uadbench.volumes import HealthyImages, InMemory, WorkingGrid, score_volume, to_planes
 
@@ -47,6 +47,23 @@ def test_normalising_maps_the_percentiles_to_zero_and_one() -> None:
     assert normalise(v, Rule(1, 99, clip_high=True)).max() == 1.0
     # Scale and offset of a scanner do not matter.
     np.testing.assert_allclose(normalise(replace(v, image=v.image * 7 + 3), Rule()), normalise(v, Rule()), atol=1e-4)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.001, 0.01, 0.5, 0.98, 0.99, 1.0])
+def test_quantiles_are_those_of_numpy_to_the_bit(q: float) -> None:
+    rng = np.random.default_rng(int(1000 * q))
+    noise = rng.normal(size=50_000).astype(np.float32)
+    for values in (
+        noise,
+        np.sort(noise),  # A sample at equal steps sees these best ...
+        np.round(noise, 1),
+        np.where(np.arange(50_000) % 12 == 0, noise - 100, noise),  # ... and these worst: 12 divides its step.
+        np.full(50_000, 3.0, np.float32),
+        rng.integers(0, 2, 50_000).astype(np.float32),
+        noise[:100],
+        noise[:1],
+    ):
+        assert quantile(values, q) == np.quantile(values, [q])[0]
 
 
 def test_an_image_without_contrast_is_refused() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 
 import numpy as np
 
+from uadbench.ahead import ahead
 from uadbench.arrays import FloatArray
-from uadbench.data_checks import check_before_run
+from uadbench.checked import Checked
+from uadbench.data_checks import check_before_run, counts
 from uadbench.dataset import STAGE, Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
 from uadbench.file_checks import copies
-from uadbench.findings import raise_first
+from uadbench.findings import ordered, raise_first
 from uadbench.preparation import normalise
 from uadbench.protocol import Intensity
+from uadbench.registration_checks import Gate
 from uadbench.volume_checks import image_hash
 
 MEMORY = 2 * 2**30
@@ -28,32 +32,42 @@ class Bank:
         """Keep at most `memory` bytes. `name` is the dataset's, for messages."""
         self.dataset, self.name, self.rule, self.memory = dataset, name, rule, memory
         self._sizes: set[tuple[int, int]] = set()
+        self._checked: set[str] = set()
         self._kept: OrderedDict[str, tuple[Volume, FloatArray]] = OrderedDict()
         self._size = 0
+        self._reading, self._keeping = Lock(), Lock()
 
     def get(self, subject: Subject) -> tuple[Volume, FloatArray]:
-        """Return the volume with its labels, and its normalised image (C, D, H, W)."""
-        if subject.key in self._kept:
-            self._kept.move_to_end(subject.key)
-            return self._kept[subject.key]
-        volume = self.dataset.load(subject)
-        if self.rule is None:
-            volume.check(f"{self.name}: {subject.key}")
+        """Return the volume with its labels, and its normalised image (C, D, H, W). May be called by several threads."""
+        with self._keeping:
+            if subject.key in self._kept:
+                self._kept.move_to_end(subject.key)
+                return self._kept[subject.key]
+        with self._reading:  # An adapter need not know of threads.
+            volume = self.dataset.load(subject)
+        if subject.key not in self._checked:  # Later reads may come when nobody is to look at labels.
+            volume.check(self._source(subject))
+            self._checked.add(subject.key)
         pair = (volume, volume.image if self.rule is None else normalise(volume, self.rule))
-        self._kept[subject.key] = pair
-        self._size += _bytes(pair)
-        while self._size > self.memory and len(self._kept) > 1:
-            self._size -= _bytes(self._kept.popitem(last=False)[1])
+        with self._keeping:
+            if subject.key not in self._kept:
+                self._kept[subject.key] = pair
+                self._size += _bytes(pair)
+            while self._size > self.memory and len(self._kept) > 1:
+                self._size -= _bytes(self._kept.popitem(last=False)[1])
         return pair
+
+    def each(self, subjects: Iterable[Subject]) -> Iterator[tuple[Volume, FloatArray]]:
+        """Yield what `get` returns for each subject; the next ones are read ahead."""
+        return ahead(self.get, subjects)
+
+    def _source(self, subject: Subject) -> str:
+        """Return where a subject comes from, for messages."""
+        return f"{self.name}: " + (", ".join(str(p) for p in subject.files[:1]) or subject.key)
 
     def load(self, subject: Subject) -> Volume:
         """Return the volume with its labels, for the evaluation."""
         return self.get(subject)[0]
-
-    def unlabelled(self, subject: Subject) -> tuple[Volume, FloatArray]:
-        """Return the volume without its labels and the normalised image, for methods."""
-        volume, image = self.get(subject)
-        return volume.without_labels(), image
 
     def working_size(self, image_size: int | None) -> tuple[int, int] | None:
         """Return the size (h, w) that the slices of all checked subjects fit into; None if nothing was checked."""
@@ -61,21 +75,21 @@ class Bank:
 
         return common_size(self._sizes, image_size) if self._sizes else None
 
-    def check(self, split: Split, *, masks: bool = True, each_subject: Callable[[], None] = lambda: None) -> None:
+    def check(self, split: Split, *, masks: bool = True, each_subject: Callable[[], None] = lambda: None) -> Checked:
         """Read every subject of a split once; with `masks` lesion subjects must have one.
 
         Raises:
             DataError: for the first thing that is wrong, naming the file and the remedy.
         """
         check_before_run(split, self.name)
+        gate = Gate("registered" in self.dataset.provides())
         channels: dict[int, str] = {}
         same: dict[str, list[Subject]] = {}
         registered: tuple[str, Volume] | None = None
-        for role, subject in split.items():
-            source = f"{self.name}: " + (", ".join(str(p) for p in subject.files[:1]) or subject.key)
-            volume = self.dataset.load(subject) if subject.key not in self._kept else self._kept[subject.key][0]
-            volume.check(source)
-            _check_role(role, volume, source, masks)
+        members = list(split.items())
+        for (role, subject), (volume, _) in zip(members, self.each(s for _, s in members), strict=True):
+            source = self._source(subject)
+            check_role(role, volume, source, masks)
             channels.setdefault(volume.image.shape[0], source)
             if len(channels) > 1:
                 (a, first), (b, second) = list(channels.items())[:2]
@@ -87,11 +101,19 @@ class Bank:
                 _check_registered(*registered, volume, source)
             if voxels := image_hash(volume.image):
                 same.setdefault(voxels, []).append(subject)
+            gate.see(subject, role, volume)
             self._sizes.add((volume.grid[1], volume.grid[2]))
-            self.get(subject)
             each_subject()
         stage = {subject.key: STAGE[role] for role, subject in split.items()}
-        raise_first(copies(same.values(), stage, excuse=split.leaky), self.name)
+        found = copies(same.values(), stage, excuse=split.leaky)
+        raise_first(found, self.name)
+        doubts = [*found, *gate.findings(), *counts(self.dataset, list(self.dataset.subjects()), split)]
+        return Checked(tuple(sorted(self._sizes)), tuple(map(str, ordered(doubts))))
+
+    def trust(self, checked: Checked, split: Split) -> None:
+        """Take what an earlier check of the same split found."""
+        self._sizes |= set(checked.sizes)
+        self._checked |= {subject.key for _, subject in split.items()}
 
 
 def _check_registered(first: str, reference: Volume, volume: Volume, source: str) -> None:
@@ -106,7 +128,7 @@ def _check_registered(first: str, reference: Volume, volume: Volume, source: str
         )
 
 
-def _check_role(role: Role, volume: Volume, source: str, masks: bool) -> None:
+def check_role(role: Role, volume: Volume, source: str, masks: bool) -> None:
     """Raise DataError if the annotation does not fit the role."""
     if masks and role in ("test_lesion", "val_lesion") and volume.lesion is None:
         raise DataError(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uadbench.arrays import BoolArray, FloatArray
-from uadbench.dataset import Split, Subject, Volume
+from uadbench.bank import check_role
+from uadbench.dataset import Role, Split, Subject, Volume
 from uadbench.errors import DegenerateScores, Incompatible, StoreError, UADBenchError
 from uadbench.metrics import Case, Metric, Restoration
 from uadbench.metrics.bootstrap import centre, centre_draws, interval
@@ -115,7 +116,8 @@ class _Run:
         if "aupimo" in protocol.metrics:
             self.normal = shared_rate(_Lazy(self.split.test_healthy, lambda s: self._read(s, labels=False).values))
         with Pool(metrics, protocol, frozenset(s.id for s in self.split.test_lesion)) as pool:
-            for role in ("test_healthy", "test_lesion"):
+            tested: tuple[Role, ...] = ("test_healthy", "test_lesion")
+            for role in tested:
                 for subject in getattr(self.split, role):
                     case = self._case(role, subject, metrics, thresholds)
                     pool.add(role, subject.id, case)
@@ -193,9 +195,10 @@ class _Run:
                 spool.add(read.values, lesion)
         return spool.scores, spool.lesions
 
-    def _case(self, role: str, subject: Subject, metrics: Sequence[Metric], thresholds: dict[str, float]) -> Case:
+    def _case(self, role: Role, subject: Subject, metrics: Sequence[Metric], thresholds: dict[str, float]) -> Case:
         """Compute all that belongs to one test subject, and return what pooled metrics count."""
         read = self._read(subject, labels=True)
+        check_role(role, read.volume, subject.key, self.protocol.masks)
         self.range = [min(self.range[0], read.span[0]), max(self.range[1], read.span[1])]
         lesion = read.lesion()
         rules: dict[str, float] = {

@@ -24,7 +24,7 @@ def joined_name(lesions: str, healthy: str | None) -> str:
         UsageError: if the name is a joined one already, or both are one.
     """
     if not healthy:
-        return lesions
+        return SEPARATOR.join(parts_of(lesions))
     if healthy == lesions:
         raise UsageError(
             f"--healthy {healthy} names the dataset itself; leave it out. Two folders of one kind cannot be joined: write a "

@@ -28,7 +28,7 @@ def open_dataset(registry: Registry, name: str, texts: Sequence[str]) -> tuple[D
     parts = parts_of(name)
     classes = {part: registry.dataset(part) for part in parts}
     if len(parts) == 1:
-        return resolve_dataset(classes[name], name, texts)
+        return resolve_dataset(classes[parts[0]], parts[0], texts)
     refuse_one_root(parts, texts)
     given = assign(texts, {part: [p.name for p in describe(cls)] for part, cls in classes.items()}, "dataset")
     made = {

