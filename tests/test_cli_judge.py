@@ -243,11 +243,18 @@ def test_rows_that_never_rank_are_left_out_unless_named(runs: Path) -> None:
     assert answer["never_ranked"] == {"mean_distance": "random weights"}
     assert "mean_distance" not in {r["method"] for r in answer["ranks"]}
     assert len(answer["pairs"]) == 3
-    text = uadbench("compare", cwd=runs).stdout
+    text = uadbench("compare", cwd=runs).stderr
     assert "warning: mean_distance never ranks and is left out: random weights" in text
+    grid = runs / "grid.toml"
+    choices = {"metric": ["auprc", "dice"], "aggregate": ["mean"], "resolution": ["native"], "postprocess": ["none"],
+               "threshold": ["healthy_fpr:0.05"], "found_steps": ["none"], "hit": ["any"]}  # fmt: skip
+    grid.write_text("".join(f"{name} = {json.dumps(words)}\n" for name, words in choices.items()))
+    again = uadbench("multiverse", "--grid", str(grid), "--json", cwd=runs)
+    assert "mean_distance never ranks and is left out" in again.stderr
+    assert "mean_distance" not in {m["method"] for m in json.loads(again.stdout)["methods"]}
     named = uadbench("compare", "mean_distance", "random", cwd=runs)
     assert named.returncode == 0
-    assert "warning: mean_distance never ranks: random weights" in named.stdout
+    assert "warning: mean_distance never ranks: random weights" in named.stderr
 
 
 def test_one_of_several_tables_is_chosen_by_its_title(runs: Path) -> None:
@@ -256,6 +263,16 @@ def test_one_of_several_tables_is_chosen_by_its_title(runs: Path) -> None:
     for words, title in (("blobs, brain-v1", "blobs, brain-v1"), ("without", "blobs, brain-v1 (without median)")):
         assert json.loads(uadbench("compare", "--board", words, "--json", cwd=runs).stdout)["board"] == title
     assert "no table has 'erode' in its title" in uadbench("compare", "--board", "erode", cwd=runs).stderr
+    shown = json.loads(uadbench("leaderboard", "--board", "without", "--json", cwd=runs).stdout)
+    assert {r["protocol"] for r in shown} == {"brain-v1 (without median)"}
+    assert "--board and a title" in uadbench("multiverse", cwd=runs).stderr
+    assert "no table has 'erode'" in uadbench("multiverse", "--board", "erode", cwd=runs).stderr
+
+
+def test_data_that_no_dataset_takes_are_a_typo(runs: Path) -> None:
+    done = uadbench("evaluate", "--force", "-D", "rooot=/x", cwd=runs)
+    assert done.returncode == 2
+    assert "has a parameter 'rooot'" in done.stderr
 
 
 @pytest.mark.parametrize(

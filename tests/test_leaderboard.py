@@ -84,6 +84,53 @@ def test_a_row_is_the_mean_over_seeds_with_an_interval_over_subjects(made: Path)
     assert row.values["auprc_pooled"].ci_low < row.values["auprc_pooled"].ci_high
 
 
+def test_people_with_words_for_names_that_mean_nothing_elsewhere_count(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "store")
+    for folder in Store(tmp_path / "store").folders():
+        table = folder.path / BRAIN / "subjects.csv"
+        names = pd.read_csv(table)["person"].unique()
+        text = table.read_text()
+        for name, word in zip(names, ("NA", "null", "None", "nan", "n/a"), strict=False):
+            text = text.replace(f",{name},", f",{word},").replace(f"\n{name},", f"\n{word},")
+        table.write_text(text)
+    rows = board_of(tmp_path / "store").rows
+    for row, before in zip(rows, board_of(made).rows, strict=True):
+        for name in ("auprc", "healthy_fp_ml"):
+            assert str(row.values[name]) == str(before.values[name])  # NaN equals itself as a word only.
+
+
+def test_a_cell_without_a_whole_evaluation_is_named(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "store")
+    folder = next(iter(Store(tmp_path / "store").folders()))
+    (folder.path / BRAIN / "metrics.json").unlink()
+    cells, problems = read_cells(Store(tmp_path / "store").folders())
+    assert len(problems) == 1
+    assert "has maps but no whole evaluation; give: uadbench evaluate" in problems[0]
+    assert folder.path not in {c.folder.path for c in cells}
+
+
+def test_the_state_of_a_process_that_was_killed_is_not_running(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "store")
+    folder = next(iter(Store(tmp_path / "store").folders()))
+    folder.set_status("running")
+    cells, _ = read_cells([folder])
+    assert [c.state for c in cells] == [folder.state] == ["interrupted"]
+
+
+def test_codes_of_sites_are_groups_and_ages_are_not(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "store")
+    for folder in Store(tmp_path / "store").folders():
+        table = pd.read_csv(folder.path / BRAIN / "subjects.csv")
+        table["group:site"] = np.where(table["group:lesion_kind"] == "bright", 1.0, 2.0)
+        table["group:age"] = 40.5 + np.arange(len(table))
+        table.to_csv(folder.path / BRAIN / "subjects.csv", index=False)
+    cells, _ = read_cells(Store(tmp_path / "store").folders())
+    assert group_values(cells)["site"] == ["1", "2"]
+    assert "age" not in group_values(cells)
+    by_site, by_kind = board_of(tmp_path / "store", "site=1"), board_of(made, "lesion_kind=bright")
+    assert [str(r.values["auprc"]) for r in by_site.rows] == [str(r.values["auprc"]) for r in by_kind.rows]
+
+
 def test_few_subjects_and_unequal_budgets_are_told(made: Path) -> None:
     assert any("n = 4 lesion subjects is too small" in w for w in board_of(made).warnings)
 

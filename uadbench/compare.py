@@ -14,10 +14,9 @@ from uadbench.arrays import FloatArray
 from uadbench.errors import UsageError, suggest
 from uadbench.leaderboard import Board
 from uadbench.metrics import Metric
-from uadbench.metrics.bootstrap import interval, median_draws
+from uadbench.metrics.bootstrap import FEWEST, interval, median_draws
 from uadbench.rows import Row, per_person
 from uadbench.statistics.groups import Groups, groups_by_test, pairwise_wilcoxon
-from uadbench.statistics.intervals import FEWEST
 from uadbench.statistics.paired import PairedComparison, compare_pairs, holm
 from uadbench.statistics.rank_bootstrap import RankStability, bootstrap_ranks
 from uadbench.statistics.ranks import Friedman, average_ranks, critical_difference, friedman
@@ -132,9 +131,8 @@ def _columns(rows: Sequence[Row], metric: Metric, where: str) -> FloatArray:
 
 def compare_rows(
     rows: Sequence[Row], metric: Metric, *, where: str = "", draws: int = 2000, seed: int = 2023, level: float = 0.95,
-    with_first: bool = False,
 ) -> list[Pair]:  # fmt: skip
-    """Compare every two rows, or the first with each other one, with p-values adjusted over all pairs.
+    """Compare every two rows, with p-values adjusted over all pairs.
 
     Metrics of all subjects together, and medians, have an interval of the difference, from their paired bootstrap draws,
     and no tests.
@@ -158,12 +156,11 @@ def compare_rows(
             level=level,
             higher_is_better=metric.higher_is_better,
         )
-    kept = [(i, j) for i, j in pairs if i == 0 or not with_first]
-    permutation = holm([pairs[k].p_permutation for k in kept])
-    wilcoxon = holm([pairs[k].p_wilcoxon for k in kept])
+    permutation = holm([found.p_permutation for found in pairs.values()])
+    wilcoxon = holm([found.p_wilcoxon for found in pairs.values()])
     return [
-        Pair(names[i], names[j], pairs[i, j], float(p), float(w))
-        for (i, j), p, w in zip(kept, permutation, wilcoxon, strict=True)
+        Pair(names[i], names[j], found, float(p), float(w))
+        for ((i, j), found), p, w in zip(pairs.items(), permutation, wilcoxon, strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from uadbench.arrays import BoolArray
 from uadbench.metrics import Case, Metric
-from uadbench.metrics.bootstrap import resamples
+from uadbench.metrics.bootstrap import FEWEST, resamples
 from uadbench.metrics.detection import detection, detection_draws, reduce_map
 from uadbench.metrics.froc import Candidates, candidates, froc, froc_draws
 from uadbench.metrics.pooling import exact_pooled, pooled_from, pooled_from_scores
@@ -189,7 +189,7 @@ class Pool:
     def _answer(self, drawn: NDArray[np.float64], value: float) -> Answer:
         """Return draws from joined bins, moved so that the pool itself, entry 0, has its exact value."""
         n = len(dict.fromkeys(self.people))
-        moved = drawn - drawn[0] + value if n > 1 and len(drawn) else NOTHING
+        moved = drawn - drawn[0] + value if n >= FEWEST and len(drawn) else NOTHING
         return Answer(value, moved[1 + n :], moved[1 : 1 + n], n, self.empty)
 
     def _regions(self, values: dict[str, Answer], facts: dict[str, Any], weights: NDArray[np.float64]) -> None:

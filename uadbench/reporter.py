@@ -25,8 +25,8 @@ class Reporter(Protocol):
     def end(self, planned: Planned, folder: CellFolder | None, outcome: str, reason: str) -> None:
         """A cell came to an end.
 
-        `outcome` is "done", "kept" (it was there already), "failed", "skipped", "interrupted", or "busy" if another process
-        is at work in it.
+        `outcome` is "done", "kept" (it was there already), "evaluated" (only that was missing), "failed", "skipped",
+        "interrupted", or "busy" if another process is at work in it.
         """
 
     def note(self, text: str) -> None:

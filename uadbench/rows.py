@@ -114,10 +114,11 @@ def read_cells(folders: Iterable[CellFolder], protocol: str = "") -> tuple[list[
     problems: list[str] = []
     for folder in folders:
         try:
-            done = folder.status().get("state") == "done"
             places: list[Path | None] = [None]
-            if done:
-                places = [p for p in folder.evaluations() if not protocol or p == folder.evaluation(protocol)]
+            if folder.state == "done":
+                if not (found := folder.evaluations()):
+                    raise StoreError(f"{folder.path} has maps but no whole evaluation; give: uadbench evaluate")
+                places = [p for p in found if not protocol or p == folder.evaluation(protocol)]
             for place in places:
                 stored = _read(folder, place)
                 if not protocol or stored.protocol["name"] == protocol:
@@ -130,9 +131,8 @@ def read_cells(folders: Iterable[CellFolder], protocol: str = "") -> tuple[list[
 def _read(folder: CellFolder, place: Path | None) -> Stored:
     cell, status = folder.cell(), folder.status()
     config = folder.read_json("config.json")
-    state = str(status.get("state", "queued"))
     stored = Stored(
-        folder, cell, config["protocol"], state, str(status.get("reason", "")), str(status.get("changed", ""))
+        folder, cell, config["protocol"], folder.state, str(status.get("reason", "")), str(status.get("changed", ""))
     )
     stored.preset = str(config.get("preset", ""))
     stored.prepared = str(config["protocol"]["name"])
@@ -147,7 +147,10 @@ def _read(folder: CellFolder, place: Path | None) -> Stored:
         table, arrays = folder.path / place / "subjects.csv", place / "bootstrap.npz"
         try:
             stored.evaluated = (folder.path / place / "metrics.json").stat().st_mtime
-            stored.subjects = pd.read_csv(table, dtype={"subject": str, "person": str})
+            # Only an empty field is missing: somebody may be called "NA".
+            stored.subjects = pd.read_csv(
+                table, dtype={"subject": str, "person": str}, keep_default_na=False, na_values=[""]
+            )
         except (OSError, ValueError) as error:
             raise StoreError(f"{table} is damaged ({error}); give: uadbench evaluate --force") from error
         try:
@@ -160,18 +163,35 @@ def _read(folder: CellFolder, place: Path | None) -> Stored:
 
 
 def group_values(cells: Sequence[Stored]) -> dict[str, list[str]]:
-    """Return the groups of the lesion test subjects that are words, and their values in order of appearance."""
+    """Return the groups of the lesion test subjects, and their values in order of appearance; no measures such as an age."""
     found: dict[str, dict[str, None]] = {}
     for stored in cells:
         if stored.subjects is None:
             continue
-        table = stored.subjects[stored.subjects["role"] == "test_lesion"]
-        for column in table.columns:
-            if column.startswith("group:") and not pd.api.types.is_numeric_dtype(table[column]):
-                found.setdefault(column.removeprefix("group:"), {}).update(
-                    dict.fromkeys(table[column].dropna().astype(str))
-                )
-    return {name: list(values) for name, values in found.items()}
+        lesions = stored.subjects["role"] == "test_lesion"
+        for column in stored.subjects.columns:
+            if column.startswith("group:") and (words := _words(stored.subjects[column])) is not None:
+                there = words[lesions].dropna()
+                found.setdefault(column.removeprefix("group:"), {}).update(dict.fromkeys(there))
+    return {name: list(values) for name, values in found.items() if values}
+
+
+CODES = 12
+"""Most whole numbers that name a group, such as a site or a grade. More of them measure something."""
+
+
+def _words(column: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return the values of a group as words; None for numbers that are measured."""
+    if pd.api.types.is_numeric_dtype(column):
+        there = column.dropna()
+        if there.nunique() > CODES or (there % 1 != 0).any():
+            return None
+    return column.map(group_word, na_action="ignore")
+
+
+def group_word(value: Any) -> str:
+    """Return how a group is called on the command line: "iso", or "2" for the number 2.0."""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def make_row(
@@ -208,7 +228,8 @@ def _subjects(stored: Stored, where: str) -> pd.DataFrame:
     if where:
         column, _, wanted = where.partition("=")
         name = f"group:{column}"
-        table = table[table[name].astype(str) == wanted] if name in table else table.iloc[:0]
+        words = _words(table[name]) if name in table else None
+        table = table.iloc[:0] if words is None else table[words == wanted]
     return table
 
 
@@ -249,7 +270,8 @@ def per_person(metric: Metric, done: list[Stored], where: str = "") -> pd.Series
         table = table[table["role"] == role]
         if metric.column in table:
             # Scans of one person are averaged first, so that people count alike and the interval is over people.
-            columns.append(table.groupby("person", sort=False)[metric.column].mean())
+            defined = table[metric.column].where(np.isfinite(table[metric.column]))
+            columns.append(defined.groupby(table["person"], sort=False).mean())
     return pd.concat(columns, axis=1).mean(axis=1) if columns else pd.Series(dtype=float)
 
 

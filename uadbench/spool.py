@@ -12,6 +12,7 @@ import numpy as np
 from typing_extensions import Self
 
 from uadbench.arrays import BoolArray, FloatArray
+from uadbench.errors import StoreError
 
 MEMORY = 64 * 2**20
 """Bytes that are kept in memory."""
@@ -26,10 +27,20 @@ class Spool:
         self._sizes: list[int] = []
 
     def add(self, score: FloatArray, lesion: BoolArray) -> None:
-        """Add a subject: scores (N,), kept as float32, and lesion bool (N,)."""
-        self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(score, np.float32).tobytes())
-        self._file.write(np.packbits(lesion).tobytes())
+        """Add a subject: scores (N,), kept as float32, and lesion bool (N,).
+
+        Raises:
+            StoreError: if the disk is full.
+        """
+        try:
+            self._file.seek(0, 2)
+            self._file.write(np.ascontiguousarray(score, np.float32).tobytes())
+            self._file.write(np.packbits(lesion).tobytes())
+        except OSError as error:
+            raise StoreError(
+                f"scores cannot be kept in {tempfile.gettempdir()} while they are evaluated ({error.strerror or error}); "
+                "free some space, or set TMPDIR to a folder with more"
+            ) from error
         self._sizes.append(len(score))
 
     def __call__(self) -> Iterator[tuple[FloatArray, BoolArray]]:

@@ -13,7 +13,7 @@
             lesions.csv       one row a lesion of the test subjects
             bootstrap.npz     draws of every metric that is not a mean over subjects
         checkpoint/       weights, training state, loss history
-        attempts.json     seconds of scoring in attempts that were stopped
+        attempts.json     seconds of scoring in all attempts
         log.txt           what went wrong
 
 Every file is written under a temporary name, flushed to disk and renamed.

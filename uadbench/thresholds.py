@@ -1,4 +1,4 @@
-"""Thresholds, chosen on validation subjects. Nothing here has ever seen a test subject.
+"""Thresholds, chosen on validation subjects. Nothing here has ever seen a test subject, except for the policy oracle.
 
 `score > threshold` is called anomalous. The policies that look at healthy subjects need no labels; `val_best_dice` and
 `bisection` read the lesions of labelled validation subjects, which makes a method semi-supervised.
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import BoolArray, FloatArray
+from uadbench.metrics.ordered import ordered, score_of
 from uadbench.protocol import Threshold
 
 Labelled = tuple[Sequence[FloatArray], Sequence[BoolArray]]
@@ -81,25 +82,21 @@ def pooled_fpr(scores: Sequence[FloatArray], rate: float) -> float:
     if not total or not 0.0 <= rate < 1.0:
         raise ValueError(f"{total} scores and a rate of {rate}: at least one score and a rate in [0, 1) are needed")
     kind = np.result_type(*{s.dtype for s in scores})
-    whole, signed = (np.uint32, np.int32) if kind == np.float32 else (np.uint64, np.int64)
-    width = 8 * np.dtype(whole).itemsize
+    kind = np.dtype(np.float32 if kind == np.float32 else np.float64)
+    width = 8 * kind.itemsize
     above, prefix = int(np.floor(rate * total)), 0
     for shift in range(width - 16, -1, -16):
         counts = np.zeros(1 << 16, np.int64)
         for part in scores:
-            bits = (part.astype(kind) + kind.type(0)).view(whole)  # adding 0 makes -0 and 0 one score
-            # Unsigned numbers in the order of the scores: negative ones have all bits turned, others the sign alone.
-            keys = bits ^ ((bits.view(signed) >> (width - 1)).view(whole) | whole(1 << (width - 1)))
+            keys = ordered(part.astype(kind))
             if shift + 16 < width:
-                keys = keys[keys >> whole(shift + 16) == prefix]
-            counts += np.bincount((keys >> whole(shift) & whole(0xFFFF)).astype(np.intp), minlength=1 << 16)
+                keys = keys[keys >> (shift + 16) == prefix]
+            counts += np.bincount((keys >> shift & 0xFFFF).astype(np.intp), minlength=1 << 16)
         at_least = counts[::-1].cumsum()[::-1]
         digit = int(np.flatnonzero(at_least > above)[-1])
         above -= int(at_least[digit] - counts[digit])
         prefix = prefix << 16 | digit
-    top = 1 << (width - 1)
-    found = np.array([prefix ^ top if prefix & top else prefix ^ ((1 << width) - 1)], whole)
-    return float(found.view(kind)[0])
+    return score_of(prefix, kind)
 
 
 def healthy_subject_max(scores: Sequence[FloatArray], rate: float) -> float:

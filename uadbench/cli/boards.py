@@ -10,11 +10,10 @@ import typer
 
 from uadbench.cli.console import out, print_board, say
 from uadbench.cli.run import Out, store_folder
-from uadbench.errors import StoreError, UsageError, suggest
+from uadbench.errors import StoreError, UsageError
 from uadbench.files import check_target
 
 if TYPE_CHECKING:
-    from uadbench.leaderboard import Board
     from uadbench.store import CellFolder, Store
 
 runs = typer.Typer(no_args_is_help=True, help="Single results: list, show, remove.")
@@ -66,6 +65,9 @@ def leaderboard(
     out_folder: Out = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    board: Annotated[
+        str | None, typer.Option("--board", help="Only the table with this title, or with these words in it.")
+    ] = None,
     where: Annotated[str, typer.Option(help="Only the subjects of a group, such as lesion_kind=iso.")] = "",
     by: Annotated[str, typer.Option(help="One table for each value of a group, such as lesion_kind.")] = "",
     export: Annotated[Path | None, typer.Option(help="Write a file: .csv .md .html .json .tex")] = None,
@@ -75,6 +77,7 @@ def leaderboard(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the methods by their stored results: mean, 95 % interval over subjects, n, seconds. Writes CSV and more."""
+    from uadbench.cli.choice import boards_of
     from uadbench.export import FORMATS, wide
     from uadbench.export import export as write
 
@@ -83,70 +86,17 @@ def leaderboard(
     if export:
         check_target(export, FORMATS, "--export")
     boards = boards_of(
-        store_folder(out_folder), dataset=dataset, protocol=protocol, where=where, by=by, everything=everything,
+        store_folder(out_folder), dataset=dataset, protocol=protocol, board=board, where=where, by=by, everything=everything,
         interval=interval,
     )  # fmt: skip
     if as_json:
         typer.echo(wide(boards).to_json(orient="records", indent=1))
     else:
-        for board in boards:
-            print_board(board)
+        for found in boards:
+            print_board(found)
     if export:
         write(boards, export, as_long=long)
         say(f"wrote {export}")
-
-
-def boards_of(
-    root: Path,
-    *,
-    dataset: str | None = None,
-    protocol: str | None = None,
-    where: str = "",
-    by: str = "",
-    everything: bool = False,
-    interval: str = "percentile",
-) -> list[Board]:
-    """Return the boards of a store that are meant.
-
-    Raises:
-        UsageError: if there are none, or a name or group does not exist.
-    """
-    from uadbench.leaderboard import make_boards
-    from uadbench.rows import group_values, read_cells
-    from uadbench.store import Store
-
-    if interval not in ("percentile", "bca"):
-        raise UsageError(f"--interval {interval!r} must be percentile or bca")
-    if where and "=" not in where:
-        raise UsageError(f"--where {where!r} is not of the form group=value, such as lesion_kind=iso")
-    cells, problems = read_cells(Store(root).folders())
-    for problem in problems:
-        say(f"warning: left out: {problem}")
-    if not cells:
-        raise UsageError(f"{root} holds no results; begin with: uadbench run --method mddpm")
-    for word, given, there in (
-        ("dataset", dataset, {c.cell.dataset for c in cells}),
-        ("protocol", protocol, {str(c.protocol["name"]) for c in cells}),
-    ):
-        if given and given not in there:
-            names = ", ".join(sorted(there))
-            raise UsageError(f"{root} holds no results of the {word} {given!r}.{suggest(given, there)} There: {names}.")
-    cells = [c for c in cells if dataset in (None, c.cell.dataset) and protocol in (None, c.protocol["name"])]
-    if not cells:
-        raise UsageError(f"{root} holds no results of {dataset} under {protocol}")
-    known = group_values(cells)
-    for name in filter(None, (where.partition("=")[0], by)):
-        if name not in known:
-            raise UsageError(f"no group is called {name!r}; groups of these subjects: {', '.join(known) or 'none'}")
-    if where and where.partition("=")[2] not in known[where.partition("=")[0]]:
-        name, _, value = where.partition("=")
-        raise UsageError(
-            f"no subject has {name}={value}.{suggest(value, known[name])} There: {', '.join(known[name])}."
-        )
-    conditions = [f"{by}={value}" for value in known[by]] if by else [where]
-    method: Any = interval
-    boards = [b for c in conditions for b in make_boards(cells, where=c, every_variant=everything, interval=method)]
-    return [b for b in boards if not b.subset or any(r.values[b.rank_by.name].n for r in b.rows)] or boards
 
 
 @runs.command("list")

@@ -47,23 +47,17 @@ def compare(
         check_target(figure, (".png", ".svg"), "--figure")
     if figure and not every:
         raise UsageError("--figure draws the ranks of all methods; give --all as well")
-    from uadbench.cli.boards import boards_of
-    from uadbench.compare import check_metric, chosen_rows, compare_all, compare_rows, pairs_table, ranks_table
+    from uadbench.cli.choice import boards_of, one_board, rows_to_compare, warn_of_never
+    from uadbench.compare import check_metric, compare_all, compare_rows, pairs_table, ranks_table
     from uadbench.metrics.table import get_metric
 
-    boards = boards_of(store_folder(out_folder), dataset=dataset, protocol=protocol, where=where)
-    found = _one_board(boards, board)
+    boards = boards_of(store_folder(out_folder), dataset=dataset, protocol=protocol, board=board, where=where)
+    found = one_board(boards)
     by = get_metric(metric) if metric else found.rank_by
     if by.name not in {m.name for m in found.metrics}:
         raise UsageError(f"{found.protocol} has no {by.name}; it has: {', '.join(m.name for m in found.metrics)}")
     check_metric(by, where, rank=every)
-    rows = chosen_rows(found, method or [])
-    never = {row.method: row.never for row in rows if row.never}
-    if not method or every:  # A pair that was asked for by name is compared, and the reason is told.
-        rows = [row for row in rows if not row.never]
-    if len(rows) < 2:
-        others = f", and {len(never)} that never rank" if never else ""
-        raise UsageError(f"{found.title} holds results of {len(rows)} method(s){others}; two are needed to compare")
+    rows, never = rows_to_compare(found, method or [], keep_named=not every)
     level, seed = 0.95, int(rows[0].cells[0].protocol["bootstrap_seed"])
     pairs = compare_rows(rows, by, where=where, seed=seed, level=level)
     ranked = compare_all(rows, by, where=where, seed=seed) if every else None
@@ -84,27 +78,7 @@ def compare(
         typer.echo(json.dumps(answer, indent=1))
         return
     _print(found, by, pairs, ranked)
-    there = {row.method for row in rows}
-    for name, reason in never.items():
-        typer.echo(f"warning: {name} never ranks{'' if name in there else ' and is left out'}: {reason}")
-
-
-def _one_board(boards: list[Board], words: str | None) -> Board:
-    """Return the board that is meant.
-
-    Raises:
-        UsageError: if there are several, or none with these words.
-    """
-    titles = "; ".join(b.title for b in boards)
-    if words:
-        boards = [b for b in boards if b.title == words] or [b for b in boards if words in b.title]
-    if len(boards) == 1:
-        return boards[0]
-    if not boards:
-        raise UsageError(f"no table has {words!r} in its title. There: {titles}.")
-    raise UsageError(
-        f"the results are of several data or protocols: {titles}. Choose with --dataset, --protocol, or --board and a title."
-    )
+    warn_of_never(rows, never)
 
 
 def _print(board: Board, metric: Metric, pairs: list[Pair], ranked: All | None) -> None:

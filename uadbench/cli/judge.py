@@ -60,6 +60,7 @@ def evaluate(
     store = Store(store_folder(out_folder))
     folders = _finished(store, run or [])
     replay, reporter = Replay(Registry(plugin or ()), data or [], force), TerminalReporter()
+    replay.check_given([folder.cell() for folder in folders])
     rows: list[Replayed] = []
     total = len(folders) * len(chosen)
     for folder in folders:

@@ -38,6 +38,9 @@ def multiverse(
     protocol: Annotated[
         str | None, typer.Option(help="The board's protocol; it decides what the grid does not vary.")
     ] = None,
+    board: Annotated[
+        str | None, typer.Option("--board", help="Only the table with this title, or with these words in it.")
+    ] = None,
     where: Annotated[str, typer.Option(help="Only the subjects of a group, such as lesion_kind=iso.")] = "",
     data: Annotated[
         list[str] | None, typer.Option("--data", "-D", help="key=value for data that lie elsewhere now: root=/data.")
@@ -61,22 +64,15 @@ def multiverse(
         for line in _choices(declared):
             typer.echo(line)
         return
-    from uadbench.cli.boards import boards_of
-    from uadbench.compare import chosen_rows
+    from uadbench.cli.choice import boards_of, one_board, rows_to_compare, warn_of_never
     from uadbench.registry import Registry
     from uadbench.replay import Replay
 
-    boards = boards_of(store_folder(out_folder), dataset=dataset, protocol=protocol, where=where)
-    if len(boards) > 1:
-        titles = "; ".join(b.title for b in boards)
-        raise UsageError(
-            f"the results are of several data or protocols: {titles}. Choose with --dataset and --protocol."
-        )
-    (board,) = boards
-    rows = chosen_rows(board, method or [])
-    if len(rows) < 2:
-        raise UsageError(f"{board.title} holds results of {len(rows)} method(s); two are needed to rank")
-    base, replay = _protocol(board), Replay(Registry(plugin or ()), data or [])
+    found_boards = boards_of(store_folder(out_folder), dataset=dataset, protocol=protocol, board=board, where=where)
+    table = one_board(found_boards)
+    rows, never = rows_to_compare(table, method or [], keep_named=False)
+    base, replay = _protocol(table), Replay(Registry(plugin or ()), data or [])
+    replay.check_given([stored.cell for row in rows for stored in row.cells])
     from uadbench.multiverse_scores import Source
 
     sources: dict[str, list[Source]] = {}
@@ -94,11 +90,12 @@ def multiverse(
     seconds = time.perf_counter() - began
     cells = sum(map(len, sources.values()))
     say(f"{len(found.pipelines):,} pipelines, {len(found.methods)} methods, {cells} cells: {seconds:.0f} s")
-    _write(found, board, export, figure)
+    warn_of_never(rows, never)
+    _write(found, table, export, figure)
     if as_json:
-        typer.echo(json.dumps(_answer(found, board, used, notes, seconds), indent=1))
+        typer.echo(json.dumps(_answer(found, table, used, notes, seconds), indent=1))
     else:
-        _print(found, board, used, notes)
+        _print(found, table, used, notes)
 
 
 def _choices(grid: PipelineGrid) -> list[str]:
@@ -126,11 +123,12 @@ def _protocol(board: Board) -> Protocol:
 def _score(sources: dict[str, list[Source]], grid: PipelineGrid, base: Protocol, where: str) -> Multiverse:
     from uadbench.multiverse_ranks import Multiverse
     from uadbench.multiverse_scores import score_methods, work
+    from uadbench.rows import group_word
 
     group, _, wanted = where.partition("=")
 
     def keep(subject: Subject) -> bool:
-        return not where or str(subject.groups.get(group)) == wanted
+        return not where or (group in subject.groups and group_word(subject.groups[group]) == wanted)
 
     total = work([source for cells in sources.values() for source in cells], grid, keep)
     with TerminalReporter().bar("maps", total) as advance:

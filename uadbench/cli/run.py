@@ -1,4 +1,4 @@
-"""`uadbench run` and `uadbench status`."""
+"""`uadbench run`: from what is asked for to cells that are done."""
 
 from __future__ import annotations
 
@@ -118,8 +118,6 @@ def run(
     warn_without_cache()
     total, stop = Outcome(), Stop()
     for plan in plans:
-        if stop():
-            break
         outcome = run_plan(plan, store, TerminalReporter(), stop=stop)
         total.cells += outcome.cells
         if not as_json:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from uadbench.arrays import FloatArray
 
+FEWEST = 3
+"""With fewer subjects there is no interval: two values have at most three different bootstrap means."""
+
 
 @lru_cache(maxsize=4)
 def resamples(n: int, draws: int, seed: int) -> NDArray[np.float64]:
@@ -22,11 +25,11 @@ def resamples(n: int, draws: int, seed: int) -> NDArray[np.float64]:
 def mean_draws(values: FloatArray, draws: int, seed: int) -> NDArray[np.float64]:
     """Return the mean of `values` (n,) in each bootstrap sample, (draws,). NaN values are left out first.
 
-    The result is empty if fewer than two values are left.
+    The result is empty if fewer than `FEWEST` values are left.
     """
     kept = np.asarray(values, np.float64)
     kept = kept[np.isfinite(kept)]
-    if len(kept) < 2:
+    if len(kept) < FEWEST:
         return np.empty(0)
     return resamples(len(kept), draws, seed) @ kept / len(kept)
 
@@ -35,7 +38,7 @@ def median_draws(values: FloatArray, draws: int, seed: int) -> NDArray[np.float6
     """Return the median of `values` (n,) in each bootstrap sample, (draws,); otherwise as `mean_draws`."""
     kept = np.sort(np.asarray(values, np.float64)[np.isfinite(values)])
     n = len(kept)
-    if n < 2:
+    if n < FEWEST:
         return np.empty(0)
     upto = np.cumsum(resamples(n, draws, seed), axis=1)
     middle = [np.argmax(upto > place, axis=1) for place in ((n - 1) // 2, n // 2)]

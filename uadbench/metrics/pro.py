@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import BoolArray, FloatArray
+from uadbench.metrics.ordered import leading_bits
 from uadbench.metrics.pro_exact import area, check_limit, exact_area
 from uadbench.metrics.pro_knots import Knots, Values, cumulated, groups_of, knots
 from uadbench.metrics.regions import Regions, components
@@ -32,6 +33,8 @@ def aupro(
     where: Sequence[BoolArray] | None = None,
 ) -> float:
     """Return the exact AUPRO of all subjects together, from one sort of the healthy scores.
+
+    All scores must fit into memory: tests and benchmarks compare with it; the evaluation uses `ProHistogram`.
 
     Args:
         scores: one (D, H, W) per subject, higher is more anomalous; finite.
@@ -224,10 +227,7 @@ class ProHistogram:
         return np.concatenate(out)
 
     def _bins(self, score: FloatArray) -> NDArray[np.intp]:
-        """Return the bin of each score; a larger score never has a smaller bin."""
-        bits = (score.astype(np.float32) + np.float32(0.0)).view(np.uint32)  # adding 0 makes -0 and 0 one score
-        flip = (bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(0x80000000)
-        return ((bits ^ flip) >> np.uint32(32 - self._bits)).astype(np.intp)
+        return leading_bits(score, self._bits)
 
     def _fits(self, score: FloatArray) -> bool:
         """Return whether the bits that make a bin are all that these scores have."""

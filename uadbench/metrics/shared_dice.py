@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import BoolArray, FloatArray
+from uadbench.metrics.ordered import leading_bits
 from uadbench.metrics.streaming import ScoreHistogram, sort_in_place
 
 CUTS = 1024
 """Thresholds that are tried in each bootstrap sample."""
 
-COARSE = 1 << 16
-"""Bins in which the maximum is first looked for: the leading 16 bits of a score."""
+BITS = 16
+"""Leading bits of a score that make a bin, in which the maximum is first looked for."""
+COARSE = 1 << BITS
 
 Read = Callable[[], Iterable[tuple[FloatArray, BoolArray]]]
 
@@ -40,7 +42,7 @@ def best_shared_dice(read: Read) -> float:
         if not positives:
             continue
         count += 1
-        bins = _bins(score)
+        bins = leading_bits(score, BITS)
         tp = _from_above(np.bincount(bins[lesion], minlength=COARSE))
         fp = _from_above(np.bincount(bins[~lesion], minlength=COARSE))
         lower += 2.0 * tp / (tp + fp + positives)
@@ -48,7 +50,7 @@ def best_shared_dice(read: Read) -> float:
     if not count:
         return float("nan")
     likely = upper >= lower.max() * (1.0 - 1e-12)
-    parts = [score[lesion & likely[_bins(score)]] for score, lesion in read()]
+    parts = [score[lesion & likely[leading_bits(score, BITS)]] for score, lesion in read()]
     values = np.unique(np.concatenate(parts))
     total = np.zeros(values.size)
     for score, lesion in read():
@@ -60,13 +62,6 @@ def best_shared_dice(read: Read) -> float:
             fp = healthy.size - healthy.searchsorted(values, "left")
             total += 2.0 * tp / (tp + fp + positives)
     return float(total.max() / count)
-
-
-def _bins(score: FloatArray) -> NDArray[np.intp]:
-    """Return a bin for each score (N,); a larger score never has a smaller one."""
-    bits = (score.astype(np.float32) + np.float32(0.0)).view(np.uint32)  # Adding 0 makes -0 and 0 one score.
-    flip = (bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(0x80000000)
-    return ((bits ^ flip) >> np.uint32(16)).astype(np.intp)
 
 
 def _from_above(counts: NDArray[np.int64]) -> NDArray[np.int64]:

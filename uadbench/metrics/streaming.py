@@ -115,17 +115,6 @@ class ScoreHistogram:
             raise ValueError("a score is NaN or infinite, or too large for float32")
         return histogram
 
-    def __add__(self, other: ScoreHistogram) -> ScoreHistogram:
-        total = HistogramSum()
-        total.add(self)
-        total.add(other)
-        return total.histogram()
-
-    def __radd__(self, other: int) -> ScoreHistogram:
-        if other != 0:
-            return NotImplemented
-        return self  # sum() starts at 0
-
     @cached_property
     def steps(self) -> Steps:
         """The bins with lesion voxels, most anomalous first."""
@@ -231,7 +220,9 @@ class HistogramSum:
 
 
 def rank_metrics(score: FloatArray, lesion: BoolArray, tolerance: float = 1e-4) -> RankMetrics:
-    """Return average precision, AUROC and best Dice, from the histogram if it is good enough, else from a sort.
+    """Return average precision, AUROC and best Dice of one array, from the histogram if it is good enough, else from a sort.
+
+    For scripts and tests; the evaluation adds up the histograms of subjects (`HistogramSum`).
 
     Args:
         score: any shape; higher is more anomalous; finite.
@@ -253,7 +244,8 @@ def rank_metrics(score: FloatArray, lesion: BoolArray, tolerance: float = 1e-4) 
 def exact_rank_metrics(score: FloatArray, lesion: BoolArray) -> RankMetrics:
     """Return average precision, AUROC and best Dice with one sort of each kind; extra memory 5 bytes a float32 score.
 
-    Only the places of lesion scores among the sorted healthy ones are needed: recall changes nowhere else.
+    Only the places of lesion scores among the sorted healthy ones are needed: recall changes nowhere else. Histograms are
+    compared with it in tests and benchmarks.
 
     Args:
         score: any shape; higher is more anomalous; finite.

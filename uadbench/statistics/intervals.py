@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import FloatArray
-from uadbench.metrics.bootstrap import interval, resamples
+from uadbench.metrics.bootstrap import FEWEST, interval, resamples
 
 IntervalMethod: TypeAlias = Literal["bca", "percentile"]
-
-FEWEST = 3
-"""With fewer subjects there is no interval: two values have at most three different bootstrap means."""
 
 ROUNDING = 1e-12
 """Differences below this share of the values are rounding, and the values are taken as equal."""

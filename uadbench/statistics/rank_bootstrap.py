@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadbench.arrays import FloatArray
-from uadbench.metrics.bootstrap import resamples
-from uadbench.statistics.intervals import FEWEST, ROUNDING
+from uadbench.metrics.bootstrap import FEWEST, resamples
+from uadbench.statistics.intervals import ROUNDING
 from uadbench.statistics.ranks import complete, subject_ranks
 
 
