@@ -378,6 +378,7 @@ def test_check_runs_the_contract(tmp_path: Path) -> None:
 
 def test_doctor_finds_no_problem_here_and_names_a_broken_plugin(tmp_path: Path) -> None:
     done = uadbench("doctor", cwd=tmp_path)
+    assert all(extra in done.stdout for extra in ("weights", "tensorboard", "prepare", "dicom", "tables"))
     assert done.returncode == 0, done.stdout
     assert "device that auto takes" in done.stdout
     (tmp_path / "bad.py").write_text(

@@ -503,6 +503,19 @@ def test_every_code_has_a_family_and_a_place_in_the_docs() -> None:
     assert {n for n in CODES if f"DATA-{n}" not in source} == {414, 415}
 
 
+def test_a_fold_that_is_damaged_is_no_last_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = Made.split
+
+    def damaged(self: Made, fold: int = 0) -> Split:
+        if fold == 2:
+            raise DataError("fold2.csv is damaged")
+        return split(self, 0)
+
+    monkeypatch.setattr(Made, "split", damaged)
+    with pytest.raises(DataError, match="fold2.csv is damaged"):
+        check_everything(Made(), "made")
+
+
 def tables(root: Path, **files: str) -> Path:
     root.mkdir(exist_ok=True)
     for name, people in files.items():
@@ -519,6 +532,10 @@ def tables(root: Path, **files: str) -> Path:
         ({"train": "a a b", "test": "d"}, ["E-DATA-102"]),
         ({"train_fold0": "a", "val_fold0": "c x", "train_fold1": "b", "val_fold1": "c y"}, ["W-DATA-107"]),
         ({"test_fold0": "a b", "test_fold1": "a c"}, ["W-DATA-108"]),
+        ({"test_fold0": "a b", "test_fold1": "b c", "test_fold2": "c a b"}, ["W-DATA-108"]),
+        ({"test_fold0": "a b", "test_fold1": "b c", "test_fold2": "c d", "test_fold3": "d e"}, []),
+        ({"train": "a/T1.nii.gz b/T1.nii.gz", "test": "c/T1.nii.gz"}, []),
+        ({"train": "x/a/anat/T1w.nii.gz x/b/anat/T1w.nii.gz", "test": "y/a/anat/flair.nii.gz"}, ["E-DATA-104"]),
         ({"train": "a", "val": "b", "test": ""}, ["E-DATA-101"]),
         ({"One_train": "a", "Two_test": "a"}, []),
     ],

@@ -129,6 +129,7 @@ def test_cells_are_found_by_place_and_id_and_removed_without_a_trace(tmp_path: P
     assert len(store.folders()) == 2
     assert store.find(cell(0).place)[0].cell() == cell(0)
     assert store.find(cell(1).id[:6])[0].cell() == cell(1)
+    assert [f.cell() for f in store.find(store.find(cell(1).place)[0].path.name[:9])] == [cell(1)]
     assert store.find("nothing") == []
     for folder in store.folders():
         folder.remove()

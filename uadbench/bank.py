@@ -19,6 +19,7 @@ from uadbench.findings import ordered, raise_first
 from uadbench.preparation import normalise
 from uadbench.protocol import Intensity
 from uadbench.registration_checks import Gate
+from uadbench.split_checks import HEALTHY, LESIONS
 from uadbench.volume_checks import image_hash
 
 MEMORY = 2 * 2**30
@@ -82,7 +83,8 @@ class Bank:
             DataError: for the first thing that is wrong, naming the file and the remedy.
         """
         check_before_run(split, self.name)
-        gate = Gate("registered" in self.dataset.provides())
+        in_one_place = "registered" in self.dataset.provides()
+        gate = Gate(in_one_place)
         channels: dict[int, str] = {}
         same: dict[str, list[Subject]] = {}
         registered: tuple[str, Volume] | None = None
@@ -96,7 +98,7 @@ class Bank:
                 raise DataError(
                     f"E-DATA-413: {first} has {a} channels but {second} has {b}; choose modalities that all subjects have"
                 )
-            if "registered" in self.dataset.provides():
+            if in_one_place:
                 registered = registered or (source, volume)
                 _check_registered(*registered, volume, source)
             if voxels := image_hash(volume.image):
@@ -130,12 +132,12 @@ def _check_registered(first: str, reference: Volume, volume: Volume, source: str
 
 def check_role(role: Role, volume: Volume, source: str, masks: bool) -> None:
     """Raise DataError if the annotation does not fit the role."""
-    if masks and role in ("test_lesion", "val_lesion") and volume.lesion is None:
+    if masks and role in LESIONS and volume.lesion is None:
         raise DataError(
             f"E-DATA-404: {source} is in {role} but has no lesion mask; annotate it, take it out of this split, or judge "
             "whole images: --protocol image-v1"
         )
-    if role in ("train", "val", "test_healthy") and volume.lesion is not None and volume.lesion.any():
+    if role in HEALTHY and volume.lesion is not None and volume.lesion.any():
         count = int(np.count_nonzero(volume.lesion))
         raise DataError(
             f"E-DATA-406: {source} is in {role} as healthy but {count} of its voxels are lesion; move it to test_lesion"

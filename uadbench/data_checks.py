@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from uadbench.dataset import ROLES, STAGE, Dataset, Role, Split, Subject
-from uadbench.errors import DataError, UADBenchError
+from uadbench.errors import DataError, UsageError
 from uadbench.file_checks import absent_files, compare_headers, copies, damage_of, header_of, orientation_of, same_files
 from uadbench.findings import CODES, FAMILIES, Finding, finding, gathered, ordered, raise_first
 from uadbench.joined import Joined
@@ -96,9 +96,13 @@ def pair_findings(dataset: Dataset) -> list[Finding]:
 
 
 def all_folds(dataset: Dataset) -> dict[int, Split]:
-    """Return the split of every fold that there is."""
+    """Return the split of every fold that there is.
+
+    Raises:
+        DataError: if one is damaged.
+    """
     out = {0: dataset.split(0)}
-    with suppress(UADBenchError):
+    with suppress(UsageError):  # The first number that there is no fold of.
         for fold in range(1, MOST_FOLDS):
             out[fold] = dataset.split(fold)
     return out

@@ -13,10 +13,7 @@ import numpy as np
 from uadbench.arrays import FloatArray
 from uadbench.dataset import Subject
 from uadbench.findings import Finding, counted, finding, gathered, names
-from uadbench.reading import NIFTI, PICTURES, open_gzip, why_not_read
-
-SAME_AFFINE = 0.05
-"""Millimetres by which affines of one subject may differ, as when its files are read."""
+from uadbench.reading import NIFTI, PICTURES, SAME_PLACE, apart, open_gzip, why_not_read
 
 
 @dataclass(frozen=True)
@@ -123,8 +120,7 @@ def compare_headers(headers: Mapping[Path, Header]) -> tuple[int, str]:
         if a.shape[:3] != b.shape[:3]:
             return 301, f"{path.name} {b.shape[:3]}, {first.name} {a.shape[:3]}"
     for path, b in others:
-        worst = float(np.abs(a.affine - b.affine).max())
-        if not worst <= SAME_AFFINE:
+        if not (worst := apart(a.affine, b.affine)) <= SAME_PLACE:
             return 302, f"{path.name} by {worst:.3g} from {first.name}"
     return 0, ""
 

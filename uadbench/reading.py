@@ -23,6 +23,9 @@ LARGEST = 2**29
 MOST_BYTES = {".gz": 1032, ".mgz": 1032, ".nii": 1, ".img": 1}
 """Bytes that one byte of a file can stand for, by its ending: 258 for each 2 bits is the most that deflate reaches."""
 
+SAME_PLACE = 0.05
+"""Largest difference of the affines of files that lie on one grid, mostly millimetres. Rounded headers differ by less."""
+
 PADDING = 2**20
 """Bytes that may follow the last voxel of a compressed file."""
 
@@ -159,13 +162,17 @@ def read_like(path: Path, reference: Scan, owner: str) -> FloatArray:
             f"{owner}: {path} has the shape {scan.data.shape[::-1]} but {reference.path.name} has "
             f"{reference.data.shape[::-1]}; resample it to the image's grid (nearest neighbour for masks)"
         )
-    if not np.allclose(scan.affine, reference.affine, atol=0.05):
-        worst = float(np.abs(scan.affine - reference.affine).max())
+    if not (worst := apart(scan.affine, reference.affine)) <= SAME_PLACE:
         raise DataError(
             f"{owner}: {path} has another affine than {reference.path.name} (largest difference {worst:.3g}); resample it "
             "to the image's grid, or correct the header if the voxels do match"
         )
     return scan.data
+
+
+def apart(a: FloatArray, b: FloatArray) -> float:
+    """Return the largest difference of two affines; NaN if one holds NaN."""
+    return float(np.abs(a - b).max())
 
 
 def read_picture(path: Path, owner: str, channels: Literal[1, 3] | None = None) -> FloatArray:

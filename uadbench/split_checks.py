@@ -110,10 +110,14 @@ def shared_validation(folds: Mapping[int, Iterable[str]], *, where: str = "", ex
 
 
 def unequal_tests(folds: Mapping[int, Iterable[str]], role: str) -> list[Finding]:
-    """Return a finding if some people are tested in more folds than others. Each in as many is cross-validation."""
+    """Return a finding if some people are tested in more folds than others.
+
+    Each in as many is cross-validation, and so is one more or less where nobody is tested in all: parts of a set that
+    cannot be divided evenly.
+    """
     times = Counter(person for people in folds.values() for person in set(people))
     most, least = max(times.values(), default=0), min(times.values(), default=0)
-    if most == least:
+    if most == least or (most - least == 1 and 1 < most < len(folds)):
         return []
     rare = sorted(person for person, n in times.items() if n < most)
     what = (

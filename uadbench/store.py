@@ -223,7 +223,7 @@ class Store:
         return [CellFolder(path.parent) for path in sorted(self.root.glob("*/*/*/cell.json"))]
 
     def find(self, word: str) -> list[CellFolder]:
-        """Return the cells whose place ends with `word` or is that path, or whose id begins with it."""
+        """Return the cells whose place ends with `word` or is that path, or whose id or folder begins with it."""
         wanted = Path(word).parts
         exact = [
             f
@@ -235,6 +235,6 @@ class Store:
         found = []
         for folder in self.folders():
             with suppress(StoreError):
-                if folder.cell().id.startswith(word):
+                if folder.cell().id.startswith(word) or folder.path.name.startswith(word):
                     found.append(folder)
         return found

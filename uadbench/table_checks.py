@@ -33,7 +33,10 @@ PATHS = ("img_path", "path", "image", "file", "filename")
 
 _FOLD = re.compile(r"(?:fold|cv|split|f)[_-]?(\d+)", re.IGNORECASE)
 _ENDING = re.compile(r"(\.nii(\.gz)?|\.mha|\.nrrd|\.png|\.jpe?g|\.tiff?|\.npy|\.npz|\.dcm)$", re.IGNORECASE)
-_MODALITY = re.compile(r"[_-](t1|t1w|t1ce|t1gd|t2|t2w|flair|pd|pdw|dwi|adc)$", re.IGNORECASE)
+_MODALITIES = "t1|t1w|t1ce|t1gd|t2|t2w|flair|pd|pdw|dwi|adc"
+_MODALITY = re.compile(rf"[_-]({_MODALITIES})$", re.IGNORECASE)
+_NOBODY = re.compile(rf"({_MODALITIES}|anat|image|img|scan|volume)", re.IGNORECASE)
+"""Names that say what a file or folder holds, and not of whom."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,11 @@ def role_of(path: Path) -> tuple[str, str, int | None] | None:
 
 
 def person_of(text: str) -> str:
-    """Return who an entry names: without folder, ending and modality."""
-    name = _ENDING.sub("", text.strip().replace("\\", "/").rpartition("/")[2])
+    """Return who an entry names: without folder, ending and modality; the folder where the file is called T1 or image."""
+    folder, _, file = text.strip().replace("\\", "/").rpartition("/")
+    name = _ENDING.sub("", file)
+    if folder and _NOBODY.fullmatch(name):
+        return person_of(folder)
     return _MODALITY.sub("", name)
 
 

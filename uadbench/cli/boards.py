@@ -253,5 +253,6 @@ def one_cell(store: Store, word: str) -> CellFolder:
     found = store.find(word)
     if len(found) != 1:
         what = "no cell is" if not found else f"{len(found)} cells are"
-        raise UsageError(f"{what} called {word!r} in {store.root}; see: uadbench runs list")
+        which = f" ({', '.join(str(f.path.relative_to(store.root)) for f in found[:5])} ...)" if found else ""
+        raise UsageError(f"{what} called {word!r} in {store.root}{which}; see: uadbench runs list")
     return found[0]

