@@ -23,11 +23,12 @@ LINES = ("scans", "pictures")
 
 RULES = """\
 `uadbench datasets check NAME` looks at every subject; `--quick` at splits, files and headers only; `--splits FOLDER` at
-tables of splits (CSV) without any image. Before every run the split is checked, then that all files are there, then every
-volume as it is read. Exit code 0 without errors, 3 with one.
+tables of splits (CSV) without any image. Before every run the split is checked, then that all files are there; every volume
+is checked once for the same data and split. Exit code 0 without errors, 3 with one.
 
 * **Errors stop a run, warnings do not.** Every finding has a code, a message with counts and a few names, and a remedy;
-  `--json` has all names.
+  `--json` has all names. What is found about the place of volumes (308 to 310) and about counts is told before every run and
+  does not stop it: it comes from comparisons, which can err.
 * **Leaky splits.** Where a split is known to leak and says so (`Split.leaky`), findings 1xx are warnings, and its results
   never rank.
 * **Copies** are found by their bytes and by their decoded voxels without a black margin, so that an image that was
@@ -119,7 +120,7 @@ def check_before_run(split: Split, name: str) -> None:
 
 
 def counts(dataset: Dataset, subjects: Sequence[Subject], split: Split) -> list[Finding]:
-    """Compare numbers with those on the card; of a joined set with those on the cards of both.
+    """Compare numbers with the published ones (`Dataset.published`); of a joined set with those of both.
 
     Known words there: "subjects" (people), "scans" and "pictures" (lines of the index), roles, and values of the data
     set's own parameters, such as {"t1": 581} where modality=t1, which count scans too and only where they are chosen.
@@ -135,7 +136,7 @@ def counts(dataset: Dataset, subjects: Sequence[Subject], split: Split) -> list[
     here |= {"subjects": len({s.id for s in subjects}), **dict.fromkeys(LINES, len(subjects))}
     chosen = {value for value in dataset.parameters().values() if isinstance(value, str)}
     wrong = []
-    for word, number in dataset.card.expected.items():
+    for word, number in dataset.published().items():
         if word in here and here[word] != number:
             wrong.append(f"{here[word]} {word}, published: {number}")
         elif word not in here and word in chosen and len(subjects) != number:

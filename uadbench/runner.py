@@ -15,7 +15,7 @@ from uadbench.reporter import Reporter, Stop
 from uadbench.results import has_current
 from uadbench.store import CellFolder, Store
 
-VOLUMES_KEPT = 3 * 2**27
+VOLUMES_KEPT = 2**28
 """Bytes of volumes that are kept in memory. Training reads prepared slices, so that few are asked for twice."""
 
 
