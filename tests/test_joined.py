@@ -16,6 +16,7 @@ from uadbench.errors import DataError, UsageError
 from uadbench.joined import Joined, joined_name, parts_of
 from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.registry import Registry
+from uadbench.replay import Replay
 
 
 @dataclass
@@ -98,7 +99,8 @@ def test_modalities_must_agree() -> None:
 
 def test_names() -> None:
     assert joined_name("brats21", "ixi") == "brats21+ixi"
-    assert joined_name("lgg", None) == "lgg"
+    assert joined_name("lgg", None) == joined_name(" lgg ", None) == "lgg"
+    assert joined_name("brats21 + ixi", None) == "brats21+ixi"
     with pytest.raises(UsageError, match="--healthy lgg names the dataset itself"):
         joined_name("lgg", "lgg")
     assert parts_of("brats21+ixi") == ["brats21", "ixi"]
@@ -112,6 +114,14 @@ def test_names() -> None:
 def test_one_folder_cannot_be_two_datasets() -> None:
     with pytest.raises(UsageError, match=r"-D nifti.root=... -D lgg.root=..."):
         open_dataset(Registry(), "nifti+lgg", ["root=x"])
+
+
+def test_a_root_for_stored_results_of_two_sets_needs_a_name() -> None:
+    replay = Replay(Registry(), ["root=/x"])
+    with pytest.raises(UsageError, match=r"-D mslub.root=... -D ixi.root=..."):
+        replay._given("mslub+ixi")
+    assert Replay(Registry(), ["root=/x"])._given("ixi") == {"root": "root=/x"}
+    assert Replay(Registry(), ["ixi.root=/x"])._given("mslub+ixi") == {"ixi.root": "ixi.root=/x"}
 
 
 def test_the_command_line_joins_and_stores_and_evaluates_again(tmp_path: object) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import PLUGINS
 from sklearn.metrics import average_precision_score, f1_score
+from typer.testing import CliRunner
 
 from uadbench.dataset import Dataset, Subject, Volume
 from uadbench.errors import BadParameter, DataError, UADBenchError, UnknownName
@@ -472,3 +473,20 @@ def test_scores_of_a_method_are_kept(tmp_path: Path) -> None:
     assert scores["method_score"].notna().all()
     assert json.loads((folder.path / "cell.json").read_text())["method"] == "mean_distance"
     assert Batch is not None
+
+
+def test_a_stop_between_two_datasets_ends_as_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from uadbench import cli
+
+    def once(plan: Plan, store: Store, reporter: Any, *, stop: Stop) -> Outcome:
+        outcome = run_plan(plan, store, reporter, stop=stop)
+        stop.asked = True  # Ctrl-C, as the last cell of a dataset ended.
+        return outcome
+
+    monkeypatch.setattr("uadbench.runner.run_plan", once)
+    words = ["run", "-m", "random", "-d", "blobs,other", "--references", "none", "--device", "cpu", "--json"]
+    (tmp_path / "other.py").write_text(BLOBS.read_text())
+    words += ["--out", str(tmp_path / "runs"), "--plugin", str(BLOBS), "--plugin", str(tmp_path / "other.py")]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 130
+    assert [c["outcome"] for c in json.loads(done.stdout)] == ["done", "interrupted"]

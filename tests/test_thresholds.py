@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from uadbench.arrays import BoolArray, FloatArray
-from uadbench.errors import UsageError
+from uadbench.errors import StoreError, UsageError
 from uadbench.protocol import Threshold
 from uadbench.spool import Spool
 from uadbench.thresholds import (
@@ -67,6 +68,25 @@ def test_many_scores_are_ranked_exactly() -> None:
         assert pooled_fpr(parts, rate) == healthy_fpr(np.concatenate(parts), rate)
     with pytest.raises(ValueError, match="0 scores"):
         pooled_fpr([], 0.05)
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Spool(memory=100) as spool:
+        spool.close()
+        monkeypatch.setattr(spool, "_file", FullDisk())
+        with pytest.raises(StoreError, match="No space left on device.*free some space, or set TMPDIR"):
+            spool.add(np.zeros(1000, np.float32), np.zeros(1000, bool))
+
+
+class FullDisk:
+    def seek(self, *place: int) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        pass
 
 
 def test_scores_in_a_file_give_the_same_thresholds() -> None:
