@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from uadbench.arrays import FloatArray
+from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Role, Subject, Volume
 from uadbench.findings import Finding, gathered
+from uadbench.preparation import quantile
 from uadbench.split_checks import HEALTHY
 
 SIDE = 24
@@ -82,18 +83,23 @@ class Gate:
         step = np.maximum(1, np.array(volume.grid) // (3 * SIDE))  # Some voxels of each cell tell enough.
         some = tuple(slice(int(s) // 2, None, int(s)) for s in step)
         image, inside = image[some], inside[some]
-        where = np.argwhere(inside) * step + step // 2
-        low, high = where.min(axis=0), where.max(axis=0) + 1
+        places = [np.arange(n) * s + s // 2 for n, s in zip(inside.shape, step, strict=True)]
+        counts = [inside.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+        if not counts[0].any():
+            return
+        low, high = (np.array([p[c > 0][end] for p, c in zip(places, counts, strict=True)]) for end in (0, -1))
+        high += 1
         extent = (high - low) * spacing
         sides = np.full(3, extent.max())
         if volume.spacing is None:  # The distance of slices is not known: the slice axis has a scale of its own.
             sides = np.array([extent[0], extent[1:].max(), extent[1:].max()])
         grey = _grey(image[inside])
         each = int(np.prod(step))
-        own = _cubes(where, grey, (low + high) / 2, sides / spacing, each)
+        own = _cubes(places, inside, grey, (low + high) / 2, sides / spacing, each)
         whole = np.array(volume.grid)
-        placed = _cubes(where, grey, whole / 2, whole.astype(float), each) if self.registered else None
-        centre = tuple((where.mean(axis=0) * spacing).tolist())
+        placed = _cubes(places, inside, grey, whole / 2, whole.astype(float), each) if self.registered else None
+        middle = [float(p @ c / c.sum()) for p, c in zip(places, counts, strict=True)]
+        centre = tuple((np.array(middle) * spacing).tolist())
         self.shapes.append(Shape(subject, role, own, placed, centre, volume.spacing is None))
 
     def findings(self) -> list[Finding]:
@@ -152,18 +158,33 @@ def _turn(cube: Cube, turn: Turn) -> Cube:
 
 
 def _grey(values: FloatArray) -> FloatArray:
-    low, high = np.percentile(values, [1, 99])
+    low, high = (quantile(values, q) for q in (0.01, 0.99))
     return np.asarray(np.clip((values - low) / max(float(high - low), 1e-12), 0, 1))
 
 
 def _cubes(
-    where: NDArray[np.int64], grey: FloatArray, centre: FloatArray, sides: FloatArray, each: int
+    places: Sequence[NDArray[np.int64]],
+    inside: BoolArray,
+    grey: FloatArray,
+    centre: FloatArray,
+    sides: FloatArray,
+    each: int,
 ) -> tuple[Cube, Cube]:
-    """Return how full and how bright every cell is. Positions and sides are in voxels; a position stands for `each`."""
+    """Return how full and how bright every cell is.
+
+    Args:
+        places: of the voxels along each axis of the volume; `centre` and `sides` are in voxels too.
+        inside: which of them are foreground.
+        grey: their intensities, 0 to 1.
+        each: how many voxels of the volume one of them stands for.
+    """
     from scipy import ndimage
 
-    cells = np.clip(((where + 0.5 - centre) / sides + 0.5) * SIDE, 0, SIDE - 1).astype(np.int64)
-    flat = np.ravel_multi_index(tuple(cells.T), (SIDE,) * 3)
+    d, h, w = (
+        np.clip(((place + 0.5 - c) / s + 0.5) * SIDE, 0, SIDE - 1).astype(np.int32)
+        for place, c, s in zip(places, centre, sides, strict=True)
+    )
+    flat = ((d[:, None, None] * SIDE + h[:, None]) * SIDE + w)[inside]
     voxels = np.bincount(flat, minlength=SIDE**3)
     light = np.bincount(flat, weights=grey, minlength=SIDE**3)
     # Thick slices leave cells empty that lie between them; then no cell holds less than a voxel's share.
