@@ -173,9 +173,11 @@ def _cubes(
     """Return how full and how bright every cell is.
 
     Args:
-        places: of the voxels along each axis of the volume; `centre` and `sides` are in voxels too.
+        places: of the voxels along each axis of the volume.
         inside: which of them are foreground.
         grey: their intensities, 0 to 1.
+        centre: of the cells, in voxels.
+        sides: of all cells together along each axis, in voxels.
         each: how many voxels of the volume one of them stands for.
     """
     from scipy import ndimage
