@@ -27,7 +27,7 @@ _SHORT = {"t1w": "t1", "t2w": "t2", "pdw": "pd"}
 
 _IMAGE = frozenset({"t1", "t2", "pd", "flair", "dwi", "adc"})
 _NO_IMAGE = frozenset({"mask", "msk", "roi", "dseg", "probseg", "defacemask", "lesion"})
-_NO_LESION = re.compile(r"brain|ribbon|head|skull|fov|deface|label-(gm|wm|csf)|_task-", re.IGNORECASE)
+_NO_LESION = re.compile(r"brain|ribbon|head|skull|fov|deface|label-(gm|wm|csf)")
 _NAME = re.compile(r"(?P<person>sub-[A-Za-z0-9]+)(?:_(?P<session>ses-[A-Za-z0-9]+))?(?P<rest>(?:_[A-Za-z0-9-]+)*)")
 
 
@@ -38,6 +38,7 @@ class BidsFile:
     Attributes:
         path: of the file.
         below: its path below the tree, lower case, with / between folders.
+        said: that path without the names of person and session, "sub-/ses-/anat/sub-_ses-_t1w.nii.gz".
         person: "sub-01".
         session: "ses-01" or "".
         space: value of the entity `space`, "" for that of the scanner.
@@ -46,14 +47,32 @@ class BidsFile:
 
     path: Path
     below: str
+    said: str
     person: str
     session: str
     space: str
     word: str
 
-    def fits(self, pattern: str) -> bool:
+    @property
+    def name(self) -> str:
+        """The file's name without those of person and session, lower case: a person may be called sub-brain01."""
+        return self.said.rpartition("/")[2]
+
+    def is_kept(self, pattern: str) -> bool:
         """Whether the name, or the path below the tree for a pattern with /, matches a pattern as in a shell."""
         return fnmatchcase(self.below if "/" in pattern else self.path.name.lower(), pattern.lower())
+
+    def fits(self, pattern: str) -> bool:
+        """Whether what the name or path says besides person and session matches a pattern of masks."""
+        return fnmatchcase(self.said if "/" in pattern else self.name, pattern.lower())
+
+    def maybe_lesion(self) -> bool:
+        """Whether the name does not say that it is a mask of something else than a lesion."""
+        return "_task-" not in self.name and ("lesion" in self.name or not _NO_LESION.search(self.name))
+
+    def maybe_brain(self) -> bool:
+        """Whether the name does not say that it is a mask of something else than the brain."""
+        return "_task-" not in self.name and "lesion" not in self.name
 
 
 def word_of(suffix: str) -> str:
@@ -104,7 +123,7 @@ def bids_cases(
             continue
         if file.word in _NO_IMAGE or _is_mask(file, f"{lesion},{brain}"):
             masks.setdefault(file.person, []).append(file)
-        elif number < len(own) and _place(file) in folders and file.fits(keep):
+        elif number < len(own) and _place(file) in folders and file.is_kept(keep):
             held = images.setdefault((file.person, file.session), {})
             if file.word in held and file.word in words:
                 raise DataError(
@@ -121,8 +140,8 @@ def bids_cases(
         # A mask that names no session can only be meant for the one there is.
         near = [m for m in masks.get(person, []) if m.session == session or (not m.session and sessions[person] == 1)]
         space = held[words[0]].space if words[0] in held else ""
-        lesions = _chosen([m for m in near if not _NO_LESION.search(m.path.name)], lesion, space)
-        brains = _chosen([m for m in near if "_task-" not in m.path.name], brain, space)
+        lesions = _chosen([m for m in near if m.maybe_lesion()], lesion, space)
+        brains = _chosen([m for m in near if m.maybe_brain()], brain, space)
         if len(brains) > 1:
             raise DataError(
                 f"{owner}: {brains[0].path} and {brains[1].path} are both a brain mask of {person}; take one of them away "
@@ -155,9 +174,11 @@ def _bids_file(path: Path, tree: Path) -> BidsFile | None:
         return None
     below = path.relative_to(tree)
     session = match["session"] or next((part for part in below.parts[:-1] if part.startswith("ses-")), "")
+    names = "|".join(re.escape(name.lower()) for name in (match["person"], session) if name)
+    said = re.sub(f"(?<![a-z0-9])(?:{names})(?![a-z0-9])", lambda m: m[0][:4], below.as_posix().lower())
     *entities, suffix = match["rest"].split("_")
     space = next((e.partition("-")[2] for e in entities if e.startswith("space-")), "")
-    return BidsFile(path, below.as_posix().lower(), match["person"], session, space.lower(), word_of(suffix))
+    return BidsFile(path, below.as_posix().lower(), said, match["person"], session, space.lower(), word_of(suffix))
 
 
 def _place(file: BidsFile) -> str:

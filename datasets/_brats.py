@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.arrays import BoolArray, FloatArray
+from uadbench.dataset import adapter_name
 from uadbench.datasets._volumes import Case, LesionSet
 from uadbench.errors import DataError
-from uadbench.reading import NIFTI, unknown_layout
+from uadbench.reading import nifti_file, unknown_layout
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 DEPTHS = ("*", "*/*", "*/*/*")
@@ -33,6 +34,7 @@ class Release:
         joint: stands between the folder's name and that end.
         enhancing: label of the enhancing tumour; 1 is the necrotic core and 2 oedema in all years.
         odd_masks: names of masks that do not follow the rule, by folder.
+        later: what is to be said of labels of a later year whose folders are named alike.
     """
 
     years: str
@@ -42,6 +44,7 @@ class Release:
     joint: str
     enhancing: int
     odd_masks: Mapping[str, str] = field(default_factory=dict)
+    later: str = ""
 
 
 RELEASES: dict[str, Release] = {
@@ -69,14 +72,21 @@ RELEASES: dict[str, Release] = {
         ("t1n", "t1c", "t2w", "t2f"),
         "-",
         3,
+        later="labels of 2024, where folders are named alike and 4 may be a resection cavity, are not known to this "
+        "adapter: leave such cases out, or ",
     ),
 }
 
 
 @dataclass
 class BratsSet(LesionSet):
-    """Base of the adapters of BraTS: one folder for each case, with four co-registered, skull-stripped images and a mask."""
+    """Base of the adapters of BraTS: one folder for each case, with four co-registered, skull-stripped images and a mask.
 
+    Class facts:
+        release: which of `RELEASES` it reads.
+    """
+
+    release: ClassVar[str]
     baked: ClassVar[frozenset[str]] = frozenset({"target"})
     stripped: ClassVar[bool] = True
 
@@ -95,21 +105,18 @@ class BratsSet(LesionSet):
         ),
     ] = "whole"
 
-    @property
-    def _name(self) -> str:
-        return type(self).__module__.rpartition(".")[2]
-
     def cases(self) -> Sequence[Case]:
         """Return the cases in the order of their names."""
         folders = _case_folders(self.root)
-        if self._name not in folders:
+        name = adapter_name(type(self))
+        if self.release not in folders:
             for other, found in folders.items():
                 raise DataError(
-                    f"{self._name}: {self.root} holds {found[0].name}, which is named as in {RELEASES[other].years}; use "
+                    f"{name}: {self.root} holds {found[0].name}, which is named as in {RELEASES[other].years}; use "
                     f"--dataset {other}"
                 )
-            raise unknown_layout(self._name, self.root, [RELEASES[self._name].example])
-        return [_case(folder, RELEASES[self._name]) for folder in folders[self._name]]
+            raise unknown_layout(name, self.root, [RELEASES[self.release].example])
+        return [_case(folder, RELEASES[self.release]) for folder in folders[self.release]]
 
     def label(self, mask: FloatArray) -> tuple[BoolArray, BoolArray | None]:
         """Return the target, and the rest of the tumour, which is ignored.
@@ -117,7 +124,7 @@ class BratsSet(LesionSet):
         Raises:
             ValueError: for a label of another year.
         """
-        enhancing = RELEASES[self._name].enhancing
+        enhancing = RELEASES[self.release].enhancing
         tumour = mask != 0
         for value in np.unique(mask[tumour]):
             if value not in (1, 2, enhancing):
@@ -128,13 +135,12 @@ class BratsSet(LesionSet):
         return lesion, tumour & ~lesion
 
     def _remedy(self, value: float) -> str:
-        own = RELEASES[self._name]
-        rule = f"{own.years} has 1 (necrotic core), 2 (oedema) and {own.enhancing} (enhancing tumour)"
-        others = [name for name, release in RELEASES.items() if release.enhancing == value]
-        if not others:
-            return f"{rule}; restore the mask"
-        years = " and ".join(RELEASES[name].years for name in others)
-        return f"that is the labelling of {years}, use --dataset {others[-1]}; {rule}"
+        """Say what a label may mean. No other adapter reads a folder named as this one's, so none is named."""
+        own = RELEASES[self.release]
+        rule = f"{own.years}, by which the folder is named, has 1 (necrotic core), 2 (oedema) and {own.enhancing}"
+        years = " and ".join(release.years for release in RELEASES.values() if release.enhancing == value)
+        other = f", and {value:g} is the same in {years}" if years else ""
+        return f"{rule} (enhancing tumour{other}); {own.later}restore the mask"
 
 
 def _case_folders(root: Path) -> dict[str, list[Path]]:
@@ -153,16 +159,11 @@ def _case_folders(root: Path) -> dict[str, list[Path]]:
 def _case(folder: Path, release: Release) -> Case:
     words = release.folder.fullmatch(folder.name)
     assert words is not None
-    there = {path.name: path for path in folder.glob("*")}
-
-    def file(stem: str) -> Path | None:
-        return next((there[stem + end] for end in NIFTI if stem + end in there), None)
-
     start = folder.name + release.joint
-    files = {word: file(start + name) for word, name in zip(MODALITIES, release.names, strict=True)}
-    mask = file(f"{start}seg")
+    files = {word: nifti_file(folder, start + name) for word, name in zip(MODALITIES, release.names, strict=True)}
+    mask = nifti_file(folder, f"{start}seg")
     if mask is None and folder.name in release.odd_masks:
-        mask = file(release.odd_masks[folder.name])
+        mask = nifti_file(folder, release.odd_masks[folder.name])
     parts = words.groupdict()
     return Case(
         parts["person"],

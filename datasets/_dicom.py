@@ -186,7 +186,10 @@ def _pixels(path: Path, owner: str) -> FloatArray:
     pydicom = load_pydicom()
     try:
         file = pydicom.dcmread(path)
+        _check_grey(str(file.PhotometricInterpretation), f"{owner}: {path}")
         values = np.asarray(file.pixel_array, np.float64)
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(
             f"{owner}: the pixels of {path} cannot be read ({error}); restore the file, or if it is compressed install what "
@@ -197,6 +200,22 @@ def _pixels(path: Path, owner: str) -> FloatArray:
     slope, intercept = getattr(file, "RescaleSlope", None), getattr(file, "RescaleIntercept", None)
     values = values * float(1.0 if slope is None else slope) + float(intercept or 0.0)
     return values.astype(np.float32)
+
+
+def _check_grey(kind: str, what: str) -> None:
+    """Raise DataError unless large values are bright. `kind` is the tag PhotometricInterpretation."""
+    if kind == "MONOCHROME1":
+        # By the standard (part 3, C.7.6.3.1.2) this inverts what is shown, not what values mean. Hounsfield units stay what
+        # they are; but where values have no unit, what is bright for a reader would be dark for a method.
+        raise DataError(
+            f"{what} is stored as MONOCHROME1, in which small values are shown white; convert the series to MONOCHROME2: "
+            "invert its values, or, if they have a unit such as Hounsfield, change the tag alone"
+        )
+    if kind != "MONOCHROME2":
+        raise DataError(
+            f"{what} is stored as {kind}; slices in grey (MONOCHROME2) are expected: choose another series with "
+            "-D series=..., or export it in grey"
+        )
 
 
 def _short(values: Iterable[float]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.arrays import BoolArray, FloatArray
-from uadbench.dataset import Dataset, Group, Role, Split, Subject, Volume
+from uadbench.dataset import Dataset, Group, Role, Split, Subject, Volume, adapter_name
 from uadbench.errors import DataError, UsageError
 from uadbench.method import derive_seed
 from uadbench.reading import PICTURES, read_labels, read_picture
@@ -80,7 +80,7 @@ class PictureSet(Dataset):
     @cached_property
     def name(self) -> str:
         """The adapter's name, for messages."""
-        return type(self).__module__.rpartition(".")[2]
+        return adapter_name(type(self))
 
     @cached_property
     def index(self) -> dict[str, Picture]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import Field
 
 from uadbench.arrays import BoolArray, FloatArray
-from uadbench.dataset import Dataset, Group, Split, Subject, Volume
+from uadbench.dataset import Dataset, Group, Split, Subject, Volume, adapter_name
 from uadbench.errors import DataError, UsageError
 from uadbench.method import derive_seed
-from uadbench.prepared import OWN_COLUMNS, adapter_name, as_group, is_prepared, prepared_facts, prepared_rows
+from uadbench.prepared import OWN_COLUMNS, as_group, is_prepared, prepared_facts, prepared_rows
 from uadbench.reading import Scan, read_like, read_volume
 
 FOLDS = 5
@@ -115,22 +115,47 @@ class VolumeSet(Dataset):
         return str(facts["recipe"]), str(facts["recipe_hash"])
 
     @cached_property
+    def listed(self) -> dict[str, Case]:
+        """Every scan that lies there, whatever modalities it has, by the subject's key."""
+        name = adapter_name(type(self))
+        out: dict[str, Case] = {}
+        for case in self._prepared_cases(name) if self.prepared else self.cases():
+            key = Subject(case.person, case.scan).key
+            if key in out:
+                raise DataError(f"{name}: {self.root} holds {key} twice; remove one of the two copies")
+            out[key] = case
+        return out
+
+    def having(self, modalities: Sequence[str]) -> dict[str, Case]:
+        """Return every scan that has any of some modalities, in the order of the files: what a preparation works on.
+
+        Raises:
+            DataError: as `index` does where one of the modalities is the one asked for.
+        """
+        found: dict[str, Case] = {}
+        left = {key for key, case in self.listed.items() if set(modalities) & set(case.images)}
+        for word in modalities:
+            if any(word in self.listed[key].images for key in left):
+                # An adapter chooses masks by the modality asked for, and looks only at scans that have it.
+                same = self if self.channel_names() == (word,) else replace(self, modality=word)
+                found |= {key: case for key, case in same.index.items() if key in left}
+                left -= found.keys()
+        return {key: found[key] for key in self.listed if key in found}
+
+    @cached_property
     def index(self) -> dict[str, Case]:
         """Every scan that has the modalities asked for, by the subject's key."""
-        name = type(self).__module__.rpartition(".")[2]
+        name = adapter_name(type(self))
         out: dict[str, Case] = {}
         lacking: dict[str, int] = {}
         bare: list[str] = []
         there: set[str] = set()
-        for case in self._prepared_cases(name) if self.prepared else self.cases():
+        for key, case in self.listed.items():
             there |= set(case.images)
             missing = [word for word in self.channel_names() if word not in case.images]
             if missing:
                 lacking[missing[0]] = lacking.get(missing[0], 0) + 1
                 continue
-            key = self._subject(case).key
-            if key in out:
-                raise DataError(f"{name}: {self.root} holds {key} twice; remove one of the two copies")
             out[key] = case
             if self.holds == "lesions" and not case.lesions:
                 bare.append(key)
@@ -149,7 +174,7 @@ class VolumeSet(Dataset):
 
     def _prepared_cases(self, name: str) -> Iterable[Case]:
         facts = prepared_facts(self.root)
-        if facts["dataset"] != adapter_name(type(self)):
+        if facts["dataset"] != name:
             raise DataError(
                 f"{name}: {self.root} was prepared from {facts['dataset']}; give --dataset {facts['dataset']}, or "
                 "another --root"
@@ -187,7 +212,7 @@ class VolumeSet(Dataset):
         words: set[str] = set()
         if self.prepared and prepared_facts(self.root)["registered"]:
             words.add("registered")
-        sure = self.skull_free or self.foreground in ("file", "nonzero")
+        sure = self.foreground == "nonzero" or (self.foreground == "auto" and self.skull_free)
         if self.foreground != "none" and (sure or all(case.foreground for case in self.index.values())):
             words.add("foreground")
         return self.card.provides | words
@@ -198,7 +223,7 @@ class VolumeSet(Dataset):
 
     def split(self, fold: int = 0) -> Split:
         """Return who is used for what: healthy people in train, val, test_healthy; others in val_lesion, test_lesion."""
-        name = type(self).__module__.rpartition(".")[2]
+        name = adapter_name(type(self))
         if not 0 <= fold < FOLDS:
             raise UsageError(f"{name} has the folds 0 to {FOLDS - 1}, not {fold}")
         by_person: dict[str, list[Subject]] = {}
@@ -216,7 +241,7 @@ class VolumeSet(Dataset):
 
     def load(self, subject: Subject) -> Volume:
         """Read one subject: images (C, D, H, W) with D from inferior to superior, H to anterior, W to the right."""
-        name = type(self).__module__.rpartition(".")[2]
+        name = adapter_name(type(self))
         case = self.index[subject.key]
         first, *others = [case.images[word] for word in self.channel_names()]
         scan = read_volume(first, name)
@@ -263,7 +288,7 @@ class HealthySet(VolumeSet):
 
     holds: ClassVar[Literal["healthy", "lesions"]] = "healthy"
 
-    val: Annotated[float, Field(ge=0, lt=1, description="share of the people for validation")] = 0.1
+    val: Annotated[float, Field(gt=0, lt=1, description="share of the people for validation")] = 0.1
     test_healthy: Annotated[float, Field(ge=0, lt=1, description="share of the people for testing")] = 0.2
 
     def people(self, fold: int, order: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
@@ -274,7 +299,7 @@ class HealthySet(VolumeSet):
             n_test = (fold + 1) * n // FOLDS - fold * n // FOLDS  # Everybody is tested in one fold, whatever n is.
         n_val = max(1, round(self.val * len(order)))
         if len(order) - n_test - n_val < 1:
-            name = type(self).__module__.rpartition(".")[2]
+            name = adapter_name(type(self))
             raise DataError(f"{name}: {len(order)} people in {self.root} are too few for train, val and test_healthy")
         return order[n_test + n_val :], order[n_test : n_test + n_val], order[:n_test]
 

@@ -6,7 +6,7 @@ Brain, liver and resc have masks; oct2017, chest and histopathology say only whi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -87,6 +87,10 @@ class BMAD(SharedSet):
     def in_colour(self) -> bool:
         """Return whether this part is histology."""
         return self.part == "histopathology"
+
+    def published(self) -> Mapping[str, int]:
+        """Return the counts of all pictures, which do not hold where the owners' validation is left out."""
+        return super().published() if self.validation == "owners" else {}
 
     def split(self, fold: int = 0) -> Split:
         """Return the owners' split, or theirs with another validation set.

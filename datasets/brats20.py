@@ -17,6 +17,7 @@ from uadbench.datasets._brats import MODALITIES, BratsSet
 class Brats20(BratsSet):
     """Lesion: labels 1 (necrotic core), 2 (oedema), 4 (enhancing tumour). By default 30 of 369 are in val_lesion."""
 
+    release: ClassVar[str] = "brats20"
     card: ClassVar[DatasetCard] = DatasetCard(
         title="BraTS 2020 (multimodal brain tumour segmentation), training cases",
         licence="for research, after registration with the owners; see their page",

@@ -20,6 +20,7 @@ class Brats21(BratsSet):
     IXI, but not their people, which are in their CSV files (`mddpm_csv`).
     """
 
+    release: ClassVar[str] = "brats21"
     card: ClassVar[DatasetCard] = DatasetCard(
         title="RSNA-ASNR-MICCAI BraTS 2021, training cases",
         licence="for research, after registration at Synapse; see there",

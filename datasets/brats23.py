@@ -20,6 +20,7 @@ class Brats23(BratsSet):
     By default 100 of the 1251 patients with gliomas are in val_lesion and 1151 in test_lesion.
     """
 
+    release: ClassVar[str] = "brats23"
     card: ClassVar[DatasetCard] = DatasetCard(
         title="BraTS 2023, training cases (adult glioma and other cohorts)",
         licence="for research, after registration at Synapse; see there",

@@ -22,7 +22,7 @@ from uadbench.arrays import BoolArray
 from uadbench.dataset import ROLES, Dataset, DatasetCard, Group, Role, Split, Subject, Volume
 from uadbench.datasets._dicom import Series, find_series, read_series
 from uadbench.errors import DataError, UsageError
-from uadbench.reading import NIFTI, read_like, unknown_layout
+from uadbench.reading import nifti_file, read_like, unknown_layout
 
 MASKS = ("lesion", "foreground", "ignore")
 
@@ -155,8 +155,8 @@ class Dicom(Dataset):
 
     def provides(self) -> frozenset[str]:
         """Return foreground if every scan has one."""
-        given = self.foreground == "auto" and all("foreground" in s.masks for s in self._studies.values())
-        return frozenset({"foreground"}) if given or self.foreground in ("file", "nonzero") else frozenset()
+        given = self._by_file() and all("foreground" in s.masks for s in self._studies.values())
+        return frozenset({"foreground"}) if given or self.foreground == "nonzero" else frozenset()
 
     def load(self, subject: Subject) -> Volume:
         """Read one series: (1, D, H, W) with D from inferior to superior, H to anterior, W to the right."""
@@ -184,9 +184,8 @@ class Dicom(Dataset):
 def _mask(series: Series, top: Path, person: str, date: str, word: str) -> Path | None:
     """Return the mask of a series, from its own folder or the nearest above it, not above `top`."""
     folder = next(iter(series.headers)).parent
-    names = [f"{stem}_{word}{end}" for stem in (f"{person}_{date}", person) for end in NIFTI]
     while True:
-        if found := next((folder / name for name in names if (folder / name).is_file()), None):
+        if found := nifti_file(folder, f"{person}_{date}_{word}") or nifti_file(folder, f"{person}_{word}"):
             return found
         if folder == top:
             return None

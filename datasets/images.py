@@ -97,11 +97,11 @@ class Images(SharedSet):
         folder = folder_like(self.root, stage)
         if folder is None:
             return []
-        found = [self._picture(p, healthy, "none") for p in pictures_in(folder)]
+        found = [self._picture(p, healthy, "none") for p in self._healthy(folder)]
         for inner in folders_in(folder):
             kind = inner.name
             if kind.lower() in HEALTHY:
-                found += [self._picture(p, healthy, "none") for p in pictures_in(inner)]
+                found += [self._picture(p, healthy, "none") for p in self._healthy(inner)]
             elif other is None:
                 raise DataError(
                     f"{self.name}: {inner} is not understood; train holds healthy pictures, in it or in train/good: move "
@@ -109,13 +109,26 @@ class Images(SharedSet):
                 )
             elif kind.lower() not in MASKS:
                 files = pictures_in(inner)
-                stems = {p.stem for p in files}
-                found += [
-                    self._picture(p, other, kind, self._masks(p))
-                    for p in files
-                    if not (p.stem.endswith(MASK) and p.stem.removesuffix(MASK) in stems)
-                ]
+                own = {p.stem for p in files if not p.stem.endswith(MASK)}
+                for path in files:
+                    if path.stem in own:
+                        found.append(self._picture(path, other, kind, self._masks(path)))
+                    elif path.stem.removesuffix(MASK) not in own:
+                        raise DataError(
+                            f"{self.name}: {path} is the mask of no picture in its folder; put its picture beside it, take "
+                            f"it out, or rename it if it is no mask: names of pictures do not end in {MASK}"
+                        )
         return found
+
+    def _healthy(self, folder: Path) -> list[Path]:
+        """Return the pictures right in a folder for healthy ones."""
+        files = pictures_in(folder)
+        if mask := next((p for p in files if p.stem.endswith(MASK)), None):
+            raise DataError(
+                f"{self.name}: {mask} is named as a mask, but healthy pictures have none; take it out, or rename it if it "
+                f"is a picture: names of pictures do not end in {MASK}"
+            )
+        return files
 
     def _picture(self, path: Path, role: Role, kind: str, masks: tuple[Path, ...] = ()) -> Picture:
         own, groups = name_of(path, self.root), {KIND: kind}

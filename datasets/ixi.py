@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from uadbench.dataset import DatasetCard, Group, Role, Split, Subject
+from uadbench.dataset import ROLES, DatasetCard, Group, Role, Split, Subject
 from uadbench.datasets._splits import Listed, leak_reason, read_split
 from uadbench.datasets._volumes import FOLDS, Case, HealthySet
 from uadbench.errors import DataError, UsageError
@@ -32,13 +32,6 @@ LAYOUTS = (
 )
 _FILE = re.compile(r"((IXI\d+)-([A-Za-z]+)-\d+)[-_](T1|T2|PD|mask)([-_].*)?\.nii(?:\.gz)?", re.IGNORECASE)
 _ID_COLUMNS = ("ixi_id", "mrid", "participant_id", "subject", "id")
-
-
-class LeftOut(NamedTuple):
-    """How many people a shipped split cannot use: of its file, and of the disk."""
-
-    not_on_disk: int
-    not_in_file: int
 
 
 @dataclass
@@ -123,13 +116,12 @@ class IXI(HealthySet):
         leaky = leak_reason(self._listed, fold, "the mDDPM release") if self.splits == "legacy" else ""
         return Split.of(members, leaky)
 
-    def left_out(self) -> LeftOut:
-        """Return how many people of the shipped split are not on disk, and the reverse. Of `seeded` nobody is."""
-        if self.splits == "seeded":
-            return LeftOut(0, 0)
-        listed = {person.id for person in self._listed}
-        there = {subject.id for subject in self.subjects()}
-        return LeftOut(len(listed - there), len(there - listed))
+    def published(self) -> Mapping[str, int]:
+        """Return the scans of the release and the people in each role of a shipped split, which may not all be there."""
+        if self.splits == "seeded" or self.channel_names() != ("t1",):
+            return super().published()  # The files say of T1 images only who has one.
+        listed: dict[str, int] = {role: sum(role in person.roles[0] for person in self._listed) for role in ROLES}
+        return {**super().published(), **listed}
 
     @cached_property
     def _listed(self) -> list[Listed]:

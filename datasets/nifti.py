@@ -24,7 +24,7 @@ from uadbench.datasets._nifti_manifest import Manifest
 from uadbench.errors import DataError, UsageError
 from uadbench.identity import digest, file_hash
 from uadbench.prepared import as_group
-from uadbench.reading import NIFTI, read_like, read_volume
+from uadbench.reading import NIFTI, nifti_file, read_like, read_volume
 
 MASKS = ("lesion", "foreground", "ignore")
 OWN = ("subject", "scan", "split", "image", *MASKS)
@@ -212,18 +212,30 @@ def _read_rows(root: Path) -> tuple[list[dict[str, str]], Path]:
 
 
 def _folder_rows(root: Path) -> list[dict[str, str]]:
+    """Return one row for each image in the folders.
+
+    Raises:
+        DataError: if there is none, or for a mask without an image or without a word that says what kind of mask it is.
+    """
     rows = []
     for role in ROLES:
         for path in sorted((root / role).glob("*.nii*")) if (root / role).is_dir() else []:
             stem = next((path.name.removesuffix(end) for end in NIFTI if path.name.endswith(end)), "")
-            if not stem or stem.rpartition("_")[2] in MASKS:
+            owner, _, word = stem.rpartition("_")
+            if word == "mask":
+                raise DataError(
+                    f"nifti: {path} is named as a mask, but not of what; let its name end in {', '.join(MASKS)} instead of "
+                    "mask, or take it out"
+                )
+            if word in MASKS and not (owner and nifti_file(path.parent, owner)):
+                raise DataError(
+                    f"nifti: {path} is the mask of no image; put {owner or '<subject>'}.nii.gz beside it, or take it out"
+                )
+            if not stem or word in MASKS:
                 continue
-            row = {"subject": stem, "split": role, "image": f"{role}/{path.name}"}
-            for mask in MASKS:
-                beside = next((p for end in NIFTI if (p := path.with_name(f"{stem}_{mask}{end}")).is_file()), None)
-                if beside:
-                    row[mask] = f"{role}/{beside.name}"
-            rows.append(row)
+            masks = {mask: nifti_file(path.parent, f"{stem}_{mask}") for mask in MASKS}
+            files = {"image": path, **{mask: file for mask, file in masks.items() if file}}
+            rows.append({"subject": stem, "split": role, **{k: f"{role}/{p.name}" for k, p in files.items()}})
     if not rows:
         raise DataError(
             f"nifti: {root} holds none of the folders {', '.join(ROLES)} with .nii or .nii.gz files in them"

@@ -18,7 +18,7 @@ from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import DatasetCard
 from uadbench.datasets._volumes import Case, LesionSet
 from uadbench.errors import DataError
-from uadbench.reading import NIFTI, unknown_layout
+from uadbench.reading import nifti_file, unknown_layout
 
 SCANNERS = {
     "Utrecht": "Philips Achieva 3 T",
@@ -85,9 +85,8 @@ def _cases(folder: Path, images: str) -> list[Case]:
     out = []
     for site, scanner in SCANNERS.items():
         for case in sorted(folder.glob(f"{site}*/*/"), key=_number):
-            there = {p.name: p for p in (*case.glob("wmh.nii*"), *case.glob(f"{images}/*.nii*"))}
-            files = {word: _pick(there, name) for word, name in FILES.items()}
-            mask = _pick(there, "wmh")
+            files = {word: nifti_file(case / images, name) for word, name in FILES.items()}
+            mask = nifti_file(case, "wmh")
             if not any(files.values()):
                 continue
             place = site.partition("/")[0]
@@ -100,10 +99,6 @@ def _cases(folder: Path, images: str) -> list[Case]:
                 )
             )
     return out
-
-
-def _pick(there: dict[str, Path], stem: str) -> Path | None:
-    return next((there[stem + end] for end in NIFTI if stem + end in there), None)
 
 
 def _number(folder: Path) -> tuple[int, str]:

@@ -21,6 +21,23 @@ def test_good_data_are_said_to_be_good_and_the_contract_runs(tmp_path: Path) -> 
     assert "contract" not in done.stdout
 
 
+def test_one_of_several_modalities_is_checked(tmp_path: Path) -> None:
+    manifest = fake_data.nifti_set(tmp_path)
+    text = manifest.read_text().replace("image", "image:t1,image:t2", 1)
+    rows = [line.split(",") for line in text.splitlines()[1:]]
+    for row in rows:
+        row.insert(3, f"{row[0]}_t2.nii.gz")
+        fake_data.nifti(tmp_path / row[3], fake_data.brain(30 + int(row[0][1:])))
+    manifest.write_text("\n".join([text.splitlines()[0], *(",".join(row) for row in rows)]) + "\n")
+    done = uadbench_here("datasets", "check", "nifti", "--root", manifest, "--quick", cwd=tmp_path)
+    assert (done.returncode, "say which with --modality" in done.stderr) == (2, True)
+    words = ("datasets", "check", "nifti", "--root", manifest, "--modality")
+    (tmp_path / "s4_t2.nii.gz").write_bytes(b"")
+    assert uadbench_here(*words, "t1", cwd=tmp_path).returncode == 0
+    done = uadbench_here(*words, "t2", cwd=tmp_path)
+    assert (done.returncode, "E-DATA-203" in done.stdout) == (3, True)
+
+
 def test_errors_come_first_with_code_and_remedy_and_exit_3(tmp_path: Path) -> None:
     manifest = fake_data.nifti_set(tmp_path)
     fake_data.nifti(tmp_path / "s1.nii.gz", fake_data.brain(2))  # The image of s2, which is in val.

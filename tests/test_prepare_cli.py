@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from conftest import ROOT
 from fake_data import nifti
 
 from uadbench.cli.data_prepare import Opening
-from uadbench.errors import DataError, StoreError, UsageError
+from uadbench.errors import BadParameter, DataError, Interrupted, StoreError, UsageError
 from uadbench.prepare import sheet, work
 from uadbench.prepare.finish import Outcome
 from uadbench.prepare.recipes import Recipe, from_content
@@ -31,7 +32,7 @@ from uadbench.prepare.run import prepare
 from uadbench.prepare.work import Task
 from uadbench.prepared import prepared_facts
 
-PLUGIN = '''"""Walks: p0_t1.nii.gz and so on, with p0_lesion.nii.gz where 1 is a lesion and 2 is something else."""
+PLUGIN = '''"""Walks: p0_t1.nii.gz and so on, p0_lesion.nii.gz where 1 is a lesion and 2 is not, and p0_mask.nii.gz."""
 import os
 import time
 from dataclasses import dataclass
@@ -47,11 +48,11 @@ class Walks(HealthySet):
     stripped: ClassVar[bool] = True
 
     def cases(self):
-        for path in sorted(self.root.glob("*_t1.nii.gz")):
-            name = path.name.partition("_")[0]
+        for name in sorted({path.name.partition("_")[0] for path in self.root.glob("*_t?.nii.gz")}):
             yield Case(
-                name, {word: file for word in ("t1", "t2") if (file := path.with_name(f"{name}_{word}.nii.gz")).is_file()},
+                name, {word: file for word in ("t1", "t2") if (file := self.root / f"{name}_{word}.nii.gz").is_file()},
                 lesions=tuple(self.root.glob(f"{name}_lesion.nii.gz")), groups={"site": "a", "age": 40 + int(name[1:])},
+                foreground=next(self.root.glob(f"{name}_mask.nii.gz"), None),
             )
 
     def label(self, mask):
@@ -105,8 +106,21 @@ def small(home: Path) -> Recipe:
 
 def here(home: Path, recipe: Recipe | None = None, **more: Any) -> Outcome:
     """Prepare in this process."""
-    wanted = more.pop("wanted", ())
-    return prepare(walks(home), Task("walks", home / "out", recipe or small(home), wanted), **more)
+    wanted, data = more.pop("wanted", ()), more.pop("data", {})
+    return prepare(walks(home, **data), Task("walks", home / "out", recipe or small(home), wanted), **more)
+
+
+def add_t2(home: Path, *names: str) -> None:
+    for seed, name in enumerate(names):
+        data = np.zeros((14, 13, 9), np.float32)
+        data[2:11, 2:11, 1:8] = 300 + 30 * np.random.default_rng(seed).random((9, 9, 7))
+        nifti(home / f"raw/{name}_t2.nii.gz", data, np.diag([-12.0, 12, 12, 1]))
+
+
+def recipe_of(name: str, *steps: str, **last: Any) -> Recipe:
+    listed: list[dict[str, Any]] = [{"do": step} for step in steps]
+    listed[-1] |= last
+    return from_content(name, {"step": listed}, "x")
 
 
 def command(home: Path, *more: str) -> list[str]:
@@ -181,9 +195,56 @@ def test_only_what_changed_is_prepared_again(folder: Path) -> None:
     (folder / "out/volumes/p1/foreground_mask.nii.gz").write_bytes(b"cut short")
     outcome = here(folder)
     assert (outcome.done, outcome.kept) == (2, 3)
-    other = from_content("small", {"step": [{"do": "reorient"}, {"do": "skull_strip"}]}, "x")
-    assert here(folder, other).done == 5
+    # Who is in which split is seen by no voxel.
+    assert here(folder, data={"val": 0.3, "test_healthy": 0.4, "seed": 3}).kept == 5
+    other = recipe_of("small", "reorient", "skull_strip")
+    assert here(folder, other, again=True).done == 5
+    assert here(folder, other).kept == 5
     assert here(folder, other, again=True, first=2).done == 2
+
+
+def test_finished_scans_are_not_replaced_by_what_something_else_was_asked_of_without_leave(folder: Path) -> None:
+    add_t2(folder, "p0")
+    broken = folder / "raw/p1_t1.nii.gz"
+    whole = broken.read_bytes()
+
+    def refused(words: str, recipe: Recipe | None = None, **more: Any) -> None:
+        before = times(folder)
+        with pytest.raises(UsageError, match=words):
+            here(folder, recipe, **more)
+        assert times(folder) == before
+
+    broken.write_bytes(whole[:200])
+    assert not here(folder).finished  # The hours of the others would be lost as well.
+    refused(
+        r"out holds scans that were prepared with the recipe small \(4\), and this asks for the recipe convert; "
+        "give another --out, or --force to write over them",
+        recipe_of("convert", "reorient"),
+    )
+    broken.write_bytes(whole)
+    assert here(folder).finished
+    refused(r"the recipe small \(5\), and this asks for the recipe convert;", recipe_of("convert", "reorient"))
+    refused(
+        r"the recipe small as it was then \(5\), and this asks for the recipe small as it is now, with other steps,",
+        recipe_of("small", "reorient"),
+    )
+    refused(
+        r"the recipe small, all modalities \(5\), and this asks for the recipe small, t1 and t2;", wanted=("t1", "t2")
+    )
+    refused(r"foreground=auto \(5\), and this asks for .*, foreground=nonzero;", data={"foreground": "nonzero"})
+    assert here(folder).kept == 5
+    assert here(folder, wanted=("t2",), again=True).done == 1
+    refused(r"the recipe small, t2 \(5\), and this asks for the recipe small, all modalities;")
+
+
+def test_stopped_work_that_replaces_everything_goes_on_without_force(folder: Path) -> None:
+    def stop(label: str, total: int) -> Any:
+        raise KeyboardInterrupt
+
+    assert here(folder).finished
+    with pytest.raises(Interrupted, match="and the same command without --force goes on from there"):
+        here(folder, recipe_of("convert", "reorient"), again=True, bar=stop)
+    assert here(folder, recipe_of("convert", "reorient")).done == 5
 
 
 def test_scans_that_fail_are_listed_and_the_folder_is_not_finished_without_leave(folder: Path) -> None:
@@ -305,21 +366,119 @@ def test_a_target_that_is_something_else_is_refused(folder: Path) -> None:
 
 
 def test_modalities_can_be_chosen(folder: Path) -> None:
-    for n in (0, 3):
-        data = np.zeros((14, 13, 9), np.float32)
-        data[2:11, 2:11, 1:8] = n + 1 + np.random.default_rng(n).random((9, 9, 7))
-        nifti(folder / f"raw/p{n}_t2.nii.gz", data, np.diag([-12.0, 12, 12, 1]))
+    add_t2(folder, "p0", "p3")
     told: list[str] = []
     outcome = here(folder, wanted=("t2",), note=told.append)
     assert outcome.done == 2
-    assert told == ["3 of 5 scans have no t2"]
+    assert told == ["3 of 5 scans have no t2 and are left out"]
     assert sorted(p.name for p in (folder / "out/volumes/p3").iterdir()) == [
         "foreground_mask.nii.gz", "ignore_mask.nii.gz", "lesion_mask.nii.gz", "record.json", "t2.nii.gz",
     ]  # fmt: skip
     with pytest.raises(UsageError, match=r"no modality is called 't3'.*Known: t1, t2"):
         here(folder, wanted=("t3",))
-    done = uadbench_here(*command(folder, "--modality", "t2", "--jobs", "1"), cwd=folder)
-    assert "0 scans prepared, 2 kept" in done.stdout, done.stderr
+    for words in (("--modality", "t2"), ("--modality", "T2"), ("-D", "modality=t2")):
+        done = uadbench_here(*command(folder, *words, "--jobs", "1"), cwd=folder)
+        assert "0 scans prepared, 2 kept" in done.stdout, done.stderr
+
+
+def test_scans_without_the_usual_modality_are_prepared_too(folder: Path) -> None:
+    add_t2(folder, "p1", "p5")
+    told: list[str] = []
+    outcome = here(folder, note=told.append)
+    assert (outcome.done, told) == (6, [])
+    assert prepared_facts(folder / "out")["of"] == 6
+    assert list(walks(folder, "out", modality="t2").index) == ["p1", "p5"]
+    assert list(walks(folder, "out").index) == ["p0", "p1", "p2", "p3", "p4"]
+    done = uadbench_here(*command(folder, "--modality", "t1,t2", "--out", "both", "--jobs", "1"), cwd=folder)
+    assert "6 scans prepared" in done.stdout, done.stderr
+    assert "a part of the set" not in done.stdout
+    done = uadbench_here(*command(folder, "--modality", "t1", "--out", "some", "--jobs", "1"), cwd=folder)
+    assert "1 of 6 scans have no t1 and are left out" in done.stderr
+    assert "5 scans prepared" in done.stdout
+    assert "a part of the set: 5 of 6 scans" in done.stdout
+
+
+@pytest.mark.parametrize("last", ["skull_strip", "reorient"])
+def test_what_a_step_goes_by_is_not_written_wherever_that_step_stands(folder: Path, last: str) -> None:
+    add_t2(folder, "p0", "p1")
+    steps = ["reorient", "skull_strip"] if last == "skull_strip" else ["skull_strip", "reorient"]
+    assert here(folder, recipe_of("order", *steps), wanted=("t2",)).done == 2
+    files = {p.name for p in (folder / "out/volumes/p0").iterdir()}
+    assert "t2.nii.gz" in files
+    assert "t1.nii.gz" not in files
+    assert prepared_facts(folder / "out")["modalities"] == ["t2"]
+
+
+def test_a_brain_that_is_cut_away_fails_and_the_others_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "MOST", 9)
+    data = np.zeros((14, 13, 9), np.float32)
+    data[:3, :3, :3] = 100 + 20 * np.random.default_rng(1).random((3, 3, 3))
+    nifti(folder / "raw/p1_t1.nii.gz", data, np.diag([-12.0, 12, 12, 1]))
+    recipe = recipe_of("cut", "reorient", "skull_strip", "crop_pad", size=[4, 4, 3])
+    outcome = here(folder, recipe, allow_failures=True)
+    assert outcome.failed == {"p1": "p1: nothing of the brain is left after crop_pad; look at its mask and the recipe"}
+    assert (outcome.done, outcome.finished) == (4, True)
+    path = folder / "out/volumes/p2/foreground_mask.nii.gz"
+    empty = np.zeros(nibabel.load(path).shape, np.uint8)
+    nifti(path, empty, nibabel.load(path).affine)
+    assert sheet.draw(outcome.rows, folder / "out", "walks").startswith(b"\x89PNG")
+
+
+def test_the_foreground_that_is_asked_for_is_taken(folder: Path) -> None:
+    for n in range(5):
+        mask = np.zeros((14, 13, 9), np.uint8)
+        mask[4:9, 4:9, 2:6] = 1
+        nifti(folder / f"raw/p{n}_mask.nii.gz", mask, np.diag([-12.0, 12, 12, 1]))
+    seen = {}
+    for word in ("auto", "file", "nonzero"):
+        done = uadbench_here(*command(folder, "-D", f"foreground={word}", "--out", word, "--jobs", "1"), cwd=folder)
+        assert done.returncode == 0, done.stderr
+        record = json.loads((folder / word / "volumes/p0/record.json").read_text())
+        steps = {step["do"]: step for step in record["steps"]}
+        seen[word] = steps["skull_strip"]["by"], steps["skull_strip"]["foreground_ml"]
+    given, nonzero = 5 * 5 * 4 * 12**3 / 1000, 9 * 9 * 7 * 12**3 / 1000
+    assert seen == {"auto": ("given", given), "file": ("given", given), "nonzero": ("nonzero", round(nonzero, 1))}
+    for word, masks in (("auto", 5), ("none", 0)):
+        task = Task("walks", folder / f"bare {word}", recipe_of("bare", "reorient"))
+        prepare(walks(folder, foreground=word), task)
+        assert len(list(task.folder.glob("volumes/*/foreground_mask.nii.gz"))) == masks
+    (folder / "raw/p3_mask.nii.gz").unlink()
+    with pytest.raises(
+        DataError, match=r"walks: 1 of 5 scans have no foreground mask, the first is p3; add them, or leave out"
+    ):
+        here(folder, data={"foreground": "file"})
+
+
+def test_the_command_that_is_printed_reads_what_was_prepared(folder: Path) -> None:
+    add_t2(folder, *(f"p{n}" for n in range(5)))
+    done = uadbench_here(*command(folder, "--modality", "t2", "--out", "my scans", "--jobs", "1"), cwd=folder)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("Next: uadbench "))
+    words = shlex.split(line.removeprefix("Next: uadbench "))
+    assert words[:5] == ["datasets", "check", "walks", "--root", "my scans"]
+    assert words[5:7] == ["-D", "modality=t2"]
+    checked = uadbench_here(*words, cwd=folder)
+    assert "walks, 5 subjects" in checked.stdout, checked.stderr
+    with_t1 = uadbench_here(*command(folder, "--modality", "t2,t1", "--out", "both", "--jobs", "1"), cwd=folder)
+    assert "--root both --plugin" in with_t1.stdout  # The usual modality needs no word.
+
+
+def test_a_folder_is_named_after_dataset_and_recipe_where_nobody_names_one(folder: Path) -> None:
+    words = [word for word in command(folder, "--jobs", "1") if word not in ("--out", "out")]
+    done = uadbench_here(*words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert f"writing into {Path('prepared/walks-small')}; --out names another folder" in done.stderr
+    assert "uadbench datasets check walks --root prepared/walks-small" in done.stdout
+    assert len(walks(folder, "prepared/walks-small").subjects()) == 5
+
+
+def test_a_dataset_that_cannot_be_opened_in_a_worker_says_why(folder: Path) -> None:
+    def fails(texts: Any, kind: type[Exception], words: str) -> None:
+        opener = Opening("walks", texts, (str(folder / "walks.py"),))
+        with pytest.raises(kind, match=words):
+            here(folder, opener=opener, jobs=1)
+
+    fails(("root=raw", "val=7"), BadParameter, r"walks.val must be number in .*; got '7'")
+    fails(None, DataError, "walks cannot be opened in a worker process: TypeError: .*; what is finished is kept")
 
 
 def test_the_sheet_grows_with_the_scans_and_says_when_it_has_not_all(
@@ -352,7 +511,7 @@ def test_the_sheet_grows_with_the_scans_and_says_when_it_has_not_all(
     [
         (("phantom", "--recipe", "mddpm"), 2, "--recipe is for sets of volumes; phantom is prepared without it"),
         (("walks", "--recipe", "mddpn", "--out", "o"), 2, "no recipe is called 'mddpn'. Did you mean 'mddpm'?"),
-        (("walks", "--recipe", "mddpm"), 2, "writes a folder: give --out FOLDER"),
+        (("walks", "--source", "raw", "--template", "no.nii"), 2, "writing into prepared/walks-standard; --out names"),
         (("walks", "--source", "nowhere", "--out", "o"), 3, "nowhere"),
         (("walks", "--out", "o", "--source", "raw", "--template", "no.nii"), 2, "there is no template no.nii"),
         ((), 2, "say which dataset is to be prepared"),
@@ -364,6 +523,7 @@ def test_mistakes_are_told_before_anything_is_written(
     done = uadbench_here("datasets", "prepare", *words, "--plugin", folder / "walks.py", cwd=folder)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert not (folder / "o").exists()
+    assert not (folder / "prepared").exists()
 
 
 def test_a_recipe_is_shown_as_a_file(folder: Path) -> None:

@@ -6,6 +6,7 @@ This module imports neither torch nor numpy when it is loaded.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -29,6 +30,13 @@ STAGE: dict[Role, str] = {
     "test_lesion": "test",
 }
 """A person may appear in one stage only."""
+
+
+def adapter_name(cls: type) -> str:
+    """Return the name that a dataset's class has for users, of a plug-in without what tells its files apart."""
+    module = cls.__module__.rpartition(".")[2]
+    plugin = re.fullmatch(r"uadbench_plugin_(.+)_[0-9a-f]{6}", module)  # See `uadbench.registry`.
+    return plugin[1] if plugin else module
 
 
 @dataclass(frozen=True)
@@ -234,6 +242,10 @@ class Dataset(ABC):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that are part of the dataset's identity, all but its location."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.location}
+
+    def published(self) -> Mapping[str, int]:
+        """Return the published counts that hold for the parameters chosen: by default all that the card says."""
+        return self.card.expected
 
     def provides(self) -> frozenset[str]:
         """Return what the data offer to methods, words of `uadbench.method.NEEDS`: by default what the card says."""

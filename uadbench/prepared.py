@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ UNFINISHED = "preparing.json"
 SUBJECTS = "subjects.csv"
 OWN_COLUMNS = ("person", "scan", "lesion", "foreground", "ignore")
 NEEDED = ("dataset", "recipe", "recipe_hash", "registered", "stripped")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def is_prepared(root: Path) -> bool:
@@ -83,11 +85,8 @@ def prepared_rows(root: Path) -> list[dict[str, str]]:
 
 
 def as_group(text: str) -> Group:
-    """Return a number where the text is one."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    """Return a number where the text is a plain, finite one. "001" is a name, and so are "1_0" and "nan"."""
+    return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else text
 
 
 def begin(root: Path, dataset: str, recipe: str) -> None:
@@ -131,10 +130,3 @@ def owner(root: Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
-
-
-def adapter_name(cls: type) -> str:
-    """Return what a dataset's class is called in `prepared.json`: the name it has for users, of a plug-in too."""
-    module = cls.__module__.rpartition(".")[2]
-    plugin = re.fullmatch(r"uadbench_plugin_(.+)_[0-9a-f]{6}", module)  # See `uadbench.registry`.
-    return plugin[1] if plugin else module

@@ -53,6 +53,11 @@ class Scan:
     path: Path
 
 
+def nifti_file(folder: Path, stem: str) -> Path | None:
+    """Return the NIfTI file of a name without its ending in a folder, compressed or not; None if there is none."""
+    return next((path for end in NIFTI if (path := folder / f"{stem}{end}").is_file()), None)
+
+
 def read_volume(path: Path, owner: str) -> Scan:
     """Read a NIfTI (or Analyze) volume.
 

@@ -141,6 +141,38 @@ def test_masks_in_the_images_space_are_preferred(tmp_path: Path) -> None:
     assert "foreground" in data.provides()
 
 
+@pytest.mark.parametrize("person", ["sub-brain01", "sub-head2", "sub-fov", "sub-skull", "sub-ribbon", "sub-lesion3"])
+@pytest.mark.parametrize("session", ["", "ses-brain", "ses-lesion"])
+def test_what_people_and_sessions_are_called_says_nothing_of_masks(tmp_path: Path, person: str, session: str) -> None:
+    below, stem = f"{person}/{session}".rstrip("/"), f"{person}_{session}".rstrip("_")
+    image(tmp_path, 1, f"{below}/anat/{stem}_T1w")
+    image(tmp_path, 2, f"{below}/anat/{stem}_PDT2")
+    mask(tmp_path, f"derivatives/a/{below}/{stem}_desc-stroke_mask", 1)
+    mask(tmp_path, f"derivatives/b/{below}/{stem}_desc-brain_mask", 5)
+    for patterns in ({}, {"mask": "derivatives/*stroke*", "brain_mask": "derivatives/*brain*"}):
+        data = make(tmp_path, holds="lesions", **patterns)
+        volume = data.load(data.subjects()[0])
+        for found, corner in ((volume.lesion, 1), (volume.foreground, 5)):
+            assert found is not None
+            assert np.argwhere(found)[0].tolist() == [1, 4, corner]
+    # An image with a suffix of its own is no mask either.
+    assert len(make(tmp_path, holds="lesions", modality="pdt2").subjects()) == 1
+    assert len(make(tmp_path, holds="lesions", keep=f"{person}_*t1w*").subjects()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["desc-brainlesion_mask", "acq-headcoil_desc-lesion_mask", "label-lesion_desc-brain_mask"]
+)
+def test_a_file_that_says_lesion_is_no_brain_mask(tmp_path: Path, name: str) -> None:
+    image(tmp_path, 1, "sub-01/anat/sub-01_T1w")
+    mask(tmp_path, f"derivatives/sub-01/sub-01_{name}")
+    data = make(tmp_path, holds="lesions")
+    volume = data.load(data.subjects()[0])
+    assert volume.lesion is not None
+    assert volume.foreground is None
+    assert "foreground" not in data.provides()
+
+
 def test_a_mask_without_a_session_is_for_the_only_one(tmp_path: Path) -> None:
     for session in ("ses-1", "ses-2"):
         image(tmp_path, 1, f"sub-a/{session}/anat/sub-a_{session}_T1w")

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from uadbench.contract import check_dataset
+from uadbench.data_checks import counts
 from uadbench.dataset import ROLES
 from uadbench.datasets.bmad import BMAD
 from uadbench.errors import DataError, UsageError
@@ -115,6 +116,15 @@ def test_validation_from_people_of_the_test_set_has_two_ways_out(tmp_path: Path)
     assert split.val_lesion == ()
     assert {s.id for s in split.train} | {s.id for s in split.val} == {"BTCV-1", "BTCV-2"}
     assert not make(fake_pictures.bmad(tmp_path / "b", "brain"), leaky=True).split().leaky
+
+
+def test_pictures_that_are_left_out_by_choice_are_not_missed(tmp_path: Path) -> None:
+    root = fake_pictures.bmad(tmp_path, "liver")
+    owners, other = make(root, part="liver"), make(root, part="liver", validation="train")
+    [found] = counts(owners, owners.subjects(), owners.split())
+    assert found.message == "9 scans (liver), published: 3201"
+    assert len(other.subjects()) == 6
+    assert counts(other, other.subjects(), other.split()) == []
 
 
 def test_masks_are_matched_by_name(tmp_path: Path) -> None:

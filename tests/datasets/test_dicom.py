@@ -131,13 +131,15 @@ def test_foreground_from_files_or_from_what_is_not_zero(tmp_path: Path) -> None:
     volume = inside.load(inside.split(0).train[0])
     assert volume.foreground is not None
     assert (~volume.foreground).sum() == 1
+    assert "foreground" not in make(root, foreground="file").provides()
     with pytest.raises(DataError, match=r"P0_20200131 has no foreground mask; write P0_foreground.nii.gz"):
         by_file = make(root, foreground="file")
         by_file.load(by_file.split(0).train[0])
     for i, role in enumerate(["train", "train", "val", "test_healthy", "test_lesion"]):
         write_mask(root, root / role / f"p{i}" / "s1" / f"P{i}_20200131_foreground.nii.gz")
-    assert "foreground" in make(root).provides()
-    check_dataset(make(root))
+    for rule in ("auto", "file"):
+        assert "foreground" in make(root, foreground=rule).provides()
+        check_dataset(make(root, foreground=rule))
 
 
 def test_a_series_is_chosen_by_date_and_description(tmp_path: Path) -> None:
@@ -239,6 +241,30 @@ def test_wrong_series_are_explained(tmp_path: Path, what: str, words: str) -> No
         dataset = make(root)
         for subject in dataset.subjects():
             dataset.load(subject)
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, r"IM\d+ is stored as MONOCHROME1, .* convert the series to MONO"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, r"IM\d+ is stored as PALETTE COLOR; slices in grey .* expected"),
+        (
+            {
+                "PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "BitsAllocated": 8,
+                "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "PixelData": bytes(6 * 7 * 3),
+            },
+            r"IM\d+ is stored as RGB; slices in grey \(MONOCHROME2\) are expected: choose another series",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_grey_is_refused(tmp_path: Path, tags: dict[str, Any], words: str) -> None:
+    root = collection(tmp_path)
+    dataset = make(root)
+    dataset.load(dataset.subjects()[0])
+    for path in dataset.subjects()[0].files:
+        change(path, **tags)
+    with pytest.raises(DataError, match=words):
+        dataset.load(dataset.subjects()[0])
 
 
 def test_other_files_are_passed_over_and_broken_ones_are_named(tmp_path: Path) -> None:

@@ -83,6 +83,12 @@ def test_people_are_read_from_names(tmp_path: Path) -> None:
         ("shared mask", r"c0.png would be the mask of .*cyst/c0.tif and of .*scar/c0.tif"),
         ("stray mask", r"c7.png \(and 0 more\) is the mask of no picture; masks are matched by name"),
         ("same name", r"a0.jpg and .*a0.png are both called train-a0; rename one"),
+        (
+            "healthy mask",
+            r"train/a0_mask.png is named as a mask, but healthy pictures have none; take it out, or rename",
+        ),
+        ("good mask", r"test/good/b0_mask.png is named as a mask, but healthy pictures have none; take it out"),
+        ("lonely mask", r"test/cyst/c9_mask.png is the mask of no picture in its folder; put its picture beside it"),
         ("mask size", r"c1_mask.png has the shape \(9, 24\) but its picture c1.tif \(20, 24\)"),
         ("truncated", r"c1.tif cannot be read"),
         ("pages", r"c1.tif holds 2 pictures; write each into a file of its own"),
@@ -90,7 +96,7 @@ def test_people_are_read_from_names(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_folders_and_files_are_explained(tmp_path: Path, what: str, words: str) -> None:
-    root = fake_pictures.images(tmp_path, "flat" if "mask" in what and what != "mask size" else "beside")
+    root = fake_pictures.images(tmp_path, "flat" if what in ("shared mask", "stray mask") else "beside")
     cyst = root / "test" / "cyst"
     if what == "no train":
         (root / "train").rename(root / "training")
@@ -106,6 +112,12 @@ def test_wrong_folders_and_files_are_explained(tmp_path: Path, what: str, words:
         fake_pictures.mask(root / "masks" / "c7.png")
     elif what == "same name":
         fake_pictures.picture(root / "train" / "a0.jpg")
+    elif what == "healthy mask":
+        fake_pictures.mask(root / "train" / "a0_mask.png")
+    elif what == "good mask":
+        fake_pictures.mask(root / "test" / "good" / "b0_mask.png")
+    elif what == "lonely mask":
+        fake_pictures.mask(cyst / "c9_mask.png")
     elif what == "mask size":
         fake_pictures.mask(cyst / "c1_mask.png", size=(9, 24))
     elif what == "truncated":

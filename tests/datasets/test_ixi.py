@@ -13,9 +13,10 @@ import nibabel
 import numpy as np
 import pytest
 
+from uadbench.data_checks import counts
 from uadbench.datasets._splits import read_split
-from uadbench.datasets.ixi import IXI, LeftOut
-from uadbench.errors import DataError, UsageError
+from uadbench.datasets.ixi import IXI
+from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.params import resolve
 
 SHEET = ["IXI_ID", "SEX_ID (1=m, 2=f)", "HEIGHT", "AGE"]
@@ -55,6 +56,7 @@ def test_the_renamed_files_come_with_masks(tmp_path: Path) -> None:
     assert volume.foreground is not None
     np.testing.assert_array_equal(volume.foreground, fake_healthy.volume(10).transpose(2, 1, 0) > 0)
     assert "foreground" in data.provides()
+    assert "foreground" in make(tmp_path, foreground="file").provides()
     assert data.load(data.subjects()[1]).image.max() == 1012.0
 
 
@@ -67,6 +69,20 @@ def test_who_lacks_a_modality_is_not_there(tmp_path: Path) -> None:
         DataError, match="none of the 6 scans in .* has the modality 'pd'; there: .* .possible: t1, t2, pd"
     ):
         make(tmp_path, modality="pd").subjects()
+
+
+def test_masks_that_are_not_there_are_not_promised(tmp_path: Path) -> None:
+    fake_healthy.ixi(tmp_path, kinds=("T1",))
+    data = make(tmp_path, foreground="file")
+    assert "foreground" not in data.provides()
+    with pytest.raises(DataError, match="has no foreground mask; add one, or use foreground=nonzero"):
+        data.load(data.subjects()[0])
+    assert "foreground" in make(tmp_path, foreground="nonzero").provides()
+
+
+def test_somebody_always_validates(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match="val"):
+        make(tmp_path, val=0)
 
 
 def test_two_scans_of_one_number_are_one_person(tmp_path: Path) -> None:
@@ -153,30 +169,44 @@ def test_v2_shares_people_out_as_the_file_says(everybody: Path, fold: int) -> No
     people = [s.id for _, s in split.items()]
     assert len(people) == len(set(people)) == 566
     assert {p.id for p in read_split("ixi-v2") if p.roles[fold] == ("val",)} == {s.id for s in split.val}
-    assert data.left_out() == LeftOut(0, 1)
     assert "IXI999-HH-0001" not in people
 
 
-@pytest.mark.parametrize(("modality", "sizes", "out"), [("t1", (377, 44, 157), (0, 1)), ("t2", (376, 43, 155), (0, 5))])
-def test_legacy_is_given_with_its_leaks_and_says_so(
-    everybody: Path, modality: str, sizes: tuple[int, ...], out: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize(("modality", "sizes"), [("t1", (377, 44, 157)), ("t2", (376, 43, 155))])
+def test_legacy_is_given_with_its_leaks_and_says_so(everybody: Path, modality: str, sizes: tuple[int, ...]) -> None:
     data = make(everybody, splits="legacy", modality=modality)
     split = data.split(3) if modality == "t1" else data.split(4)
     assert (len(split.train), len(split.val), len(split.test_healthy)) == sizes
     number = len({s.id for s in split.train} & {s.id for s in split.test_healthy})
     assert number == (7 if modality == "t1" else 8)
     assert f"{number} in train and test" in split.leaky
-    assert data.left_out() == out
 
 
 def test_people_who_are_not_on_disk_are_left_out_and_counted(tmp_path: Path) -> None:
     fake_healthy.ixi(tmp_path, [*fake_healthy.IXI, "IXI999-HH-0001"], kinds=("T1",))
     data = make(tmp_path, splits="v2")
-    assert data.left_out() == LeftOut(not_on_disk=560, not_in_file=1)
-    assert {s.id for _, s in data.split(0).items()} == set(fake_healthy.IXI)
-    assert make(tmp_path).left_out() == LeftOut(0, 0)
+    split = data.split(0)
+    assert {s.id for _, s in split.items()} == set(fake_healthy.IXI)
+    sizes = len(split.train), len(split.val), len(split.test_healthy)
+    [found] = counts(data, data.subjects(), split)
+    assert found.message == (
+        f"7 scans (t1), published: 581; {sizes[0]} train, published: 365; {sizes[1]} val, published: 44; "
+        f"{sizes[2]} test_healthy, published: 157"
+    )
+    [found] = counts(make(tmp_path), make(tmp_path).subjects(), make(tmp_path).split(0))
+    assert found.message == "7 scans (t1), published: 581"
     assert {s.id for _, s in make(tmp_path).split(0).items()} == {*fake_healthy.IXI, "IXI999-HH-0001"}
+
+
+@pytest.mark.parametrize("splits", ["v2", "legacy"])
+def test_who_is_in_a_shipped_split_is_what_is_counted(everybody: Path, splits: str) -> None:
+    data = make(everybody, splits=splits)
+    # Only the scans of the release are not all there.
+    [found] = counts(data, data.subjects(), data.split(0))
+    assert found.message == "567 scans (t1), published: 581"
+    data = make(everybody, splits=splits, modality="t2")
+    [found] = counts(data, data.subjects(), data.split(0))
+    assert found.message == "567 scans (t2), published: 578"
 
 
 def test_a_split_of_nobody_is_one_sentence(tmp_path: Path) -> None:
@@ -228,7 +258,9 @@ def test_the_real_volumes_are_read(real_data: Path) -> None:
     listed = {p.id: p.more["age"] for p in read_split("ixi-v2")}
     assert all(float(listed[s.id]) == s.groups["age"] for s in subjects if s.id in listed)
     v2 = make(root, splits="v2")
-    assert sum(1 for _ in v2.split(0).items()) + v2.left_out().not_in_file == 32
+    used = {s.id for _, s in v2.split(0).items()}
+    assert used == {s.id for s in subjects} & listed.keys()
+    assert 20 < len(used) <= 32
 
 
 @pytest.mark.parametrize("number", [5, 14, 17])

@@ -24,6 +24,7 @@ def check_data(
     name: Annotated[str | None, typer.Argument(help="Name of a dataset, or the file of a plug-in.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the data lie.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Which modality; the same as --data modality=...")] = None,
     healthy: Annotated[
         str | None, typer.Option(help="Dataset whose healthy people are used with these, such as ixi.")
     ] = None,
@@ -39,7 +40,7 @@ def check_data(
 ) -> None:
     """Look for everything that can be wrong with data: leaks, files, geometry, content; then run the adapter's contract."""
     if splits:
-        if name or data or root or healthy or quick:
+        if name or data or root or modality or healthy or quick:
             raise UsageError("--splits looks at tables only; leave out the dataset's name and its options")
         _check_tables(splits, as_json)
         return
@@ -51,7 +52,7 @@ def check_data(
     name, registry = name_or_file("dataset", name, plugin)
     name = joined_name(name, healthy)
     check_names("datasets", registry.entries("dataset"))
-    texts = [*(data or []), *([f"root={root}"] if root else [])]
+    texts = [*(data or []), *([f"root={root}"] if root else []), *([f"modality={modality}"] if modality else [])]
     dataset, _ = open_dataset(registry, name, texts)
     report_data(dataset, name, quick=quick, as_json=as_json)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +49,10 @@ class Opening:
 def prepare(
     name: Annotated[str | None, typer.Argument(help="Of the dataset.")] = None,
     target: Annotated[
-        Path | None, typer.Option("--out", "-o", help="What to write: a folder, or the manifest of nifti.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="What to write: a folder (default: prepared/NAME-RECIPE), or the manifest of nifti."
+        ),
     ] = None,
     source: Annotated[Path | None, typer.Option(help="Where the data lie; the same as --data root=...")] = None,
     recipe: Annotated[
@@ -57,7 +63,10 @@ def prepare(
         str | None, typer.Option(help="File of a brain to register to, instead of the recipe's.")
     ] = None,
     modality: Annotated[
-        str | None, typer.Option(help="Which to write, separated by commas. Default: all that a scan has.")
+        str | None,
+        typer.Option(
+            help="Which to write, separated by commas; the same as --data modality=... Default: all that a scan has."
+        ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Only so many scans, to try a recipe.")] = None,
@@ -66,9 +75,7 @@ def prepare(
         bool, typer.Option("--allow-failures", help="Finish the folder without the scans that failed.")
     ] = False,
     data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write over a file that is there; prepare every scan again.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there; prepare every scan again.")] = False,
     plugin: Plugins = None,
 ) -> None:
     """Make what a dataset needs before the first run.
@@ -80,9 +87,7 @@ def prepare(
         typer.echo(_recipe(recipe, template).as_toml(), nl=False)
         return
     if name is None:
-        raise UsageError(
-            "say which dataset is to be prepared, such as: uadbench datasets prepare ixi --source RAW --out PREPARED"
-        )
+        raise UsageError("say which dataset is to be prepared, such as: uadbench datasets prepare ixi --source RAW")
     from uadbench.registry import Registry
 
     registry = Registry(plugin or ())
@@ -92,20 +97,18 @@ def prepare(
     given = {"--recipe": recipe, "--template": template, "--modality": modality, "--jobs": jobs, "--first": first}
     given |= {"--allow-failures": allow_failures}
     asked = [option for option, value in given.items() if value]
-    if hasattr(cls, "cases") and (asked or target is not None):
+    if hasattr(cls, "cases"):
         _by_recipe(name, cls, target, _recipe(recipe, template), texts, plugin or [], given, force)
     elif asked:
         raise UsageError(
             f"{asked[0]} is for sets of volumes; {name} is prepared without it: uadbench datasets show {name}"
         )
     elif cls.preparation is not None:
-        _manifest(name, cls, target, texts, force)
+        _manifest(name, cls, cls.preparation, target, texts, force)
     else:
         if target is not None:
             raise UsageError(f"datasets prepare {name} writes no file of its own; leave out --out")
         _read_all(name, cls, texts)
-        if hasattr(cls, "cases"):
-            say("nothing was written; to prepare them by a recipe give --out FOLDER")
 
 
 def _recipe(name: str | None, template: str | None) -> Recipe:
@@ -120,23 +123,24 @@ def _by_recipe(
     given: dict[str, Any], force: bool,
 ) -> None:  # fmt: skip
     """Prepare a folder, and say what became of it."""
+    from uadbench.dataset import adapter_name
+    from uadbench.files import file_name
+    from uadbench.opening import resolve_dataset
     from uadbench.prepare.run import prepare as prepare_all
     from uadbench.prepare.work import Task
-    from uadbench.prepared import adapter_name
 
+    dataset, values = resolve_dataset(cls, name, texts)
+    asked = given["--modality"] or (values["modality"].value if values["modality"].source == "command line" else "")
+    wanted = tuple(word.strip() for word in re.split("[,+]", asked) if word.strip())
     if target is None:
-        raise UsageError(f"datasets prepare {name} --recipe {recipe.name} writes a folder: give --out FOLDER")
-    wanted = tuple(word.strip() for word in (given["--modality"] or "").split(",") if word.strip())
-    # The index holds the scans that have the dataset's own modality; the first one wanted is that, if nobody says.
-    if wanted and not any(text.partition("=")[0].strip().endswith("modality") for text in texts):
-        texts = [*texts, f"modality={wanted[0]}"]
-    opening = Opening(name, tuple(texts), tuple(plugins))
+        target = Path("prepared") / file_name(f"{adapter_name(cls)}-{recipe.name}")
+        say(f"writing into {target}; --out names another folder")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         outcome = prepare_all(
-            opening(),
+            dataset,
             Task(adapter_name(cls), target, recipe, wanted),
-            opener=opening,
+            opener=Opening(name, tuple(texts), tuple(plugins)),
             jobs=given["--jobs"] or cores,
             first=given["--first"],
             again=force,
@@ -147,14 +151,13 @@ def _by_recipe(
     except Interrupted as stopped:
         say(str(stopped))
         raise typer.Exit(Interrupted.exit_code) from stopped
-    _print_outcome(name, outcome, cls)
+    _print_outcome(name, outcome, cls, plugins)
 
 
-def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset]) -> None:
+def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset], plugins: Sequence[str]) -> None:
     """Say what became of the scans and what to do next, and exit with 1 if the folder cannot be used."""
     from rich.table import Table
 
-    from uadbench.params import describe
     from uadbench.prepare.finish import SHEET, TABLE
     from uadbench.prepare.run import TRACES
     from uadbench.prepared import prepared_facts
@@ -183,12 +186,14 @@ def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset]) -> None:
         typer.echo(f"details of errors that were not foreseen: {outcome.folder / TRACES}")
     if outcome.finished:
         facts = prepared_facts(outcome.folder)
-        usual = {p.name: p.default for p in describe(cls)}
-        given = "".join(f" -D {k}={v}" for k, v in facts["parameters"].items() if usual.get(k) != v)
         if facts["scans"] < facts["of"]:
             typer.echo(f"a part of the set: {facts['scans']} of {facts['of']} scans")
-        typer.echo(f"Next: uadbench datasets check {name} --root {outcome.folder}{given}")
-        typer.echo(f"it is read with --root {outcome.folder}{given}, wherever the dataset {name} is named")
+        words = f"--root {shlex.quote(str(outcome.folder))}" + "".join(
+            f" -D {shlex.quote(f'{key}={value}')}" for key, value in _to_read(facts, cls).items()
+        )
+        also = "".join(f" --plugin {shlex.quote(place)}" for place in plugins)
+        typer.echo(f"Next: uadbench datasets check {name} {words}{also}")
+        typer.echo(f"it is read with {words}, wherever the dataset {name} is named")
         return
     typer.echo(
         "The folder is not finished. Mend the scans that failed and give the same command again, what is finished is kept; "
@@ -197,18 +202,30 @@ def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset]) -> None:
     raise typer.Exit(1)
 
 
-def _manifest(name: str, cls: type[Dataset], target: Path | None, texts: list[str], force: bool) -> None:
+def _to_read(facts: dict[str, Any], cls: type[Dataset]) -> dict[str, Any]:
+    """Return the parameters without which the adapter would not read what was prepared: those unlike its defaults."""
+    from uadbench.params import describe
+
+    usual = {p.name: p.default for p in describe(cls)}
+    out = {key: value for key, value in facts["parameters"].items() if usual.get(key) != value}
+    there = facts["modalities"]
+    if not set(str(usual["modality"]).split("+")) <= set(there):
+        out["modality"] = next((word for word in facts["wanted"] if word in there), there[0])
+    return out
+
+
+def _manifest(
+    name: str, cls: type[Dataset], preparation: type[Any], target: Path | None, texts: list[str], force: bool
+) -> None:
     """Write what the adapter's own preparation writes."""
     from uadbench.params import assign, describe, resolve
 
-    if cls.preparation is None:
-        return
     if target is None:
         raise UsageError(f"datasets prepare {name} writes a file: give --out PATH")
     if target.exists() and not force:
         raise UsageError(f"{target} is there already; give another --out, or --force to write over it")
-    given = assign(texts, {name: [p.name for p in describe(cls.preparation)]}, "dataset")[name]
-    prepared, _ = resolve(cls.preparation, [("command line", given)], owner=f"datasets prepare {name}")
+    given = assign(texts, {name: [p.name for p in describe(preparation)]}, "dataset")[name]
+    prepared, _ = resolve(preparation, [("command line", given)], owner=f"datasets prepare {name}")
     _print_prepared(name, cls, prepared(target))
 
 

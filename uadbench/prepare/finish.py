@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from uadbench.files import now, write_atomic
+from uadbench.prepare.folder import asked
 from uadbench.prepare.images import itk
 from uadbench.prepare.qc import as_csv, compare, ordered
 from uadbench.prepare.register import Register
+from uadbench.prepare.scans import CaseLike
 from uadbench.prepare.sheet import draw
 from uadbench.prepare.work import RECORD, Task, folder_of
 from uadbench.prepared import OWN_COLUMNS, finish
@@ -41,17 +43,17 @@ class Outcome:
     finished: bool = False
 
 
-def write_results(dataset: Any, keys: Sequence[str], task: Task, outcome: Outcome, allow_failures: bool) -> None:
+def write_results(cases: Mapping[str, CaseLike], task: Task, outcome: Outcome, allow_failures: bool) -> None:
     """Write the table, the sheet and, if the folder can be used, what makes it a prepared one."""
     records = {
         key: json.loads((folder_of(task, key) / RECORD).read_text(encoding="utf-8"))
-        for key in keys
+        for key in cases
         if key not in outcome.failed
     }
     step = next((s for s in task.recipe.steps if isinstance(s, Register)), None)
     unlike = compare({key: record["numbers"] for key, record in records.items()})
     rows: list[dict[str, Any]] = [
-        {"key": key, "flags": f"failed: {reason}", "person": dataset.index[key].person}
+        {"key": key, "flags": f"failed: {reason}", "person": cases[key].person}
         for key, reason in outcome.failed.items()
     ]
     for key, record in records.items():
@@ -59,7 +61,7 @@ def write_results(dataset: Any, keys: Sequence[str], task: Task, outcome: Outcom
             {
                 "key": key,
                 "flags": "; ".join([*record["flags"], *unlike[key]]),
-                "person": dataset.index[key].person,
+                "person": cases[key].person,
                 **record["numbers"],
                 "seconds": record["seconds"],
                 "folder": folder_of(task, key).relative_to(task.folder).as_posix(),
@@ -74,12 +76,12 @@ def write_results(dataset: Any, keys: Sequence[str], task: Task, outcome: Outcom
         write_atomic(task.folder / SHEET, draw(outcome.rows, task.folder, f"{task.name}, recipe {task.recipe.name}"))
     if not records or (outcome.failed and not allow_failures):
         return
-    lines = [_line(dataset.index[key], record, task, key) for key, record in records.items()]
+    lines = [_line(cases[key], record, task, key) for key, record in records.items()]
     finish(task.folder, _facts(task, outcome, list(records), lines), lines)
     outcome.finished = True
 
 
-def _line(case: Any, record: Mapping[str, Any], task: Task, key: str) -> dict[str, str]:
+def _line(case: CaseLike, record: Mapping[str, Any], task: Task, key: str) -> dict[str, str]:
     folder = folder_of(task, key).relative_to(task.folder).as_posix()
     line = {"person": case.person, "scan": case.scan}
     line |= {name: f"{folder}/{file}" for name, file in record["files"].items()}
@@ -96,9 +98,7 @@ def _facts(task: Task, outcome: Outcome, keys: Sequence[str], lines: Sequence[Ma
     return {
         "format": 1,
         "dataset": task.name,
-        "recipe": task.recipe.name,
-        "recipe_hash": task.recipe.hash(),
-        "parameters": dict(task.baked),
+        **asked(task),
         "stripped": task.stripped,
         "registered": task.recipe.registered,
         "text": task.recipe.text,

@@ -102,8 +102,8 @@ def affine_of(image: Image) -> FloatArray:
 
 
 def array(image: Image) -> Any:
-    """Return a view (D, H, W) of the voxels."""
-    return itk().GetArrayViewFromImage(image)
+    """Return the voxels (D, H, W), copied: a view of an image that nobody holds any more reads memory that was freed."""
+    return itk().GetArrayFromImage(image)
 
 
 def with_data(data: Any, image: Image) -> Image:

@@ -91,9 +91,9 @@ class Recipe:
 
     def as_toml(self) -> str:
         """Return the recipe as the text of a file that is read as the same recipe."""
-        lines = [f"text = {_toml(self.text)}"]
+        lines = [f"text = {as_toml(self.text)}"]
         for step in self.as_list():
-            lines += ["", "[[step]]", *(f"{key} = {_toml(value)}" for key, value in step.items())]
+            lines += ["", "[[step]]", *(f"{key} = {as_toml(value)}" for key, value in step.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -159,7 +159,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """Return a plain value as it is written in a recipe's file."""
     # JSON's texts, numbers, lists and truth values are TOML's.
     return json.dumps(value, ensure_ascii=False)
 

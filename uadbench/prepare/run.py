@@ -7,20 +7,22 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from uadbench.errors import Interrupted, StoreError, UsageError, unknown_name
-from uadbench.files import PART, cannot_write, now, unwritable
+from uadbench.errors import Interrupted, StoreError, UsageError
+from uadbench.files import PART, cannot_write, now
 from uadbench.lock import hold
+from uadbench.prepare.chosen import choose
 from uadbench.prepare.finish import Outcome, write_results
+from uadbench.prepare.folder import begin_folder, check_folder, refuse_to_replace
 from uadbench.prepare.images import itk, one_thread
-from uadbench.prepare.strip import SkullStrip
+from uadbench.prepare.scans import CaseLike
 from uadbench.prepare.work import (
     VOLUMES,
     Done,
@@ -31,7 +33,6 @@ from uadbench.prepare.work import (
     work,
     work_in_process,
 )
-from uadbench.prepared import FACTS, begin, owner, prepared_facts
 
 TRACES = "failures.txt"
 
@@ -53,12 +54,12 @@ def prepare(
     """Prepare a dataset.
 
     Args:
-        dataset: an adapter with an `index` of cases (see `uadbench.datasets._volumes`).
+        dataset: an adapter of volumes (see `uadbench.datasets._volumes`).
         task: what to do and where.
         opener: makes the dataset in another process; needed for `jobs`.
         jobs: processes; 0 works in this one.
-        first: only so many scans, in the order of the index.
-        again: also scans that are finished.
+        first: only so many scans, in the order of the files.
+        again: also scans that are finished, whatever was asked of them.
         allow_failures: finish the folder although scans failed; it is then without them.
         bar: opens a progress bar.
         note: says something.
@@ -70,31 +71,23 @@ def prepare(
         Interrupted: if the user stopped it; what is finished is kept.
     """
     itk()
-    task = replace(
-        task,
-        baked={name: getattr(dataset, name) for name in sorted(getattr(dataset, "baked", ()))},
-        stripped=dataset.skull_free or any(isinstance(step, SkullStrip) for step in task.recipe.steps),
-        of=len(dataset.index),
-    )
     task.recipe.hash()  # Says what is missing before anything is written.
-    keys = _choose(dataset, task, note)[:first]
-    check_folder(task.folder, task.name, [path for s in dataset.subjects()[:1] for path in s.files])
-    if not again and (task.folder / FACTS).is_file() and (there := prepared_facts(task.folder)["scans"]) > len(keys):
-        raise UsageError(
-            f"--out {task.folder} holds {there} prepared scans, and these are {len(keys)}; the others would be forgotten: "
-            "give another --out, or --force"
-        )
+    every, task = choose(dataset, task, note)
+    cases = dict(islice(every.items(), first))
+    check_folder(task.folder, task.name, [path for case in islice(every.values(), 1) for path in case.images.values()])
+    if not again:
+        refuse_to_replace(task, len(cases))
     with _locked(task.folder):
         for left in (task.folder / VOLUMES).glob(f".*{PART}"):
             shutil.rmtree(left, ignore_errors=True)
         outcome = Outcome(task.folder)
-        todo = [key for key in keys if again or not kept(dataset, key, task)]
-        outcome.kept = len(keys) - len(todo)
+        todo = {key: case for key, case in cases.items() if again or not kept(dataset, key, case, task)}
+        outcome.kept = len(cases) - len(todo)
         if outcome.kept:
-            note(f"{outcome.kept} of {len(keys)} scans are prepared already and kept")
-        begin(task.folder, task.name, task.recipe.name)
+            note(f"{outcome.kept} of {len(cases)} scans are prepared already and kept")
+        begin_folder(task)
         try:
-            with _terminable(), (bar or _no_bar)("scans", len(keys)) as advance:
+            with _terminable(), (bar or _no_bar)("scans", len(cases)) as advance:
                 advance(outcome.kept)
                 with closing(_each(dataset, todo, task, opener, jobs)) as all_done:
                     for done in all_done:
@@ -102,10 +95,10 @@ def prepare(
                         advance(1)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"stopped; {outcome.kept + outcome.done} of {len(keys)} scans are finished and kept in {task.folder}, and "
-                "the same command goes on from there"
+                f"stopped; {outcome.kept + outcome.done} of {len(cases)} scans are finished and kept in {task.folder}, and "
+                f"the same command{' without --force' if again else ''} goes on from there"
             ) from None
-        write_results(dataset, keys, task, outcome, allow_failures)
+        write_results(cases, task, outcome, allow_failures)
     return outcome
 
 
@@ -130,47 +123,6 @@ def _count(done: Done, outcome: Outcome, task: Task, note: Callable[[str], None]
             raise cannot_write(task.folder / TRACES, error) from error
 
 
-def check_folder(folder: Path, name: str, sources: Sequence[Path]) -> None:
-    """Refuse a folder that is something else.
-
-    Raises:
-        UsageError: saying what it is.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(
-            f"--out {folder} is a file; give a folder that does not exist yet, or one that was prepared before"
-        )
-    full = folder.resolve()
-    if any(full in path.resolve().parents for path in sources):
-        raise UsageError(f"--out {folder} holds the data that are to be prepared; give another folder")
-    there = owner(folder)
-    if there is None and folder.is_dir() and (held := sorted(p.name for p in folder.iterdir())):
-        raise UsageError(
-            f"--out {folder} is no prepared folder and holds other things ({', '.join(held[:3])}"
-            f"{', ...' if len(held) > 3 else ''}); give a folder that does not exist yet"
-        )
-    if there not in (None, name):
-        raise UsageError(f"--out {folder} was prepared from {there}; give {name} a folder of its own")
-    if reason := unwritable(folder):
-        raise UsageError(f"--out {folder} cannot be written: {reason}; give another folder")
-
-
-def _choose(dataset: Any, task: Task, note: Callable[[str], None]) -> list[str]:
-    """Return the scans that have a modality that is wanted.
-
-    Raises:
-        UsageError: for a modality that no scan has.
-    """
-    known = list(dict.fromkeys(name for case in dataset.index.values() for name in case.images))
-    for name in task.wanted:
-        if name not in known:
-            raise unknown_name("modality", name, known)
-    keys = [key for key, case in dataset.index.items() if not task.wanted or set(task.wanted) & set(case.images)]
-    if len(keys) < len(dataset.index):
-        note(f"{len(dataset.index) - len(keys)} of {len(dataset.index)} scans have no {' or '.join(task.wanted)}")
-    return keys
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     try:
@@ -186,28 +138,29 @@ def _no_bar(label: str, total: int) -> AbstractContextManager[Callable[..., None
 
 
 def _each(
-    dataset: Any, keys: Sequence[str], task: Task, opener: Opener | None, jobs: int
+    dataset: Any, cases: Mapping[str, CaseLike], task: Task, opener: Opener | None, jobs: int
 ) -> Generator[Done, None, None]:
     """Yield the outcome of every scan as it comes."""
-    if jobs and opener is not None and keys:
-        yield from _in_processes(keys, task, opener, min(jobs, len(keys)))
+    if jobs and opener is not None and cases:
+        yield from _in_processes(cases, task, opener, min(jobs, len(cases)))
     else:
         with one_thread():
-            yield from (work(dataset, key, task) for key in keys)
+            yield from (work(dataset, key, case, task) for key, case in cases.items())
 
 
-def _in_processes(keys: Sequence[str], task: Task, opener: Opener, jobs: int) -> Iterator[Done]:
+def _in_processes(cases: Mapping[str, CaseLike], task: Task, opener: Opener, jobs: int) -> Iterator[Done]:
     """Yield the outcomes of worker processes; none of them is left when this ends, however it ends.
 
     Raises:
         StoreError: if a worker was killed.
+        UADBenchError: if a worker could not open the dataset, as its opener says it.
     """
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     with _little_threads():
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_process, initargs=(opener, task))
         try:
-            futures = {pool.submit(work_in_process, key): key for key in keys}
+            futures = [pool.submit(work_in_process, key, case) for key, case in cases.items()]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:

@@ -63,7 +63,8 @@ def _draw_row(figure: Any, row: Mapping[str, Any], root: Path, bottom: float, he
     figure.text(0.02, bottom + height * 0.93, "\n".join(words[:9]), color=colour, fontsize=7.5, va="top")
     image, masks, spacing = _read(root / str(row["folder"]), row.get("template"))
     place = _place(masks, image.shape)
-    inside = image[masks["foreground"]] if "foreground" in masks else image
+    # On the grid of the image nothing may be left of a mask that lies on another one.
+    inside = image[masks["foreground"]] if masks.get("foreground", np.zeros(1)).any() else image
     high = float(np.percentile(inside, 99.5)) or 1.0
     for n, axis in enumerate(range(3)):
         axes = figure.add_axes((0.30 + 0.235 * n, bottom + 0.01 * height, 0.225, 0.97 * height))

@@ -71,6 +71,8 @@ class N4(Step):
                     f"{scans.key}: n4 works inside the foreground and there is none; put the step skull_strip before it, or "
                     'give it inside = "everywhere"'
                 )
+            if mask is not None and not array(mask).any():
+                raise nothing_there(scans, self.name, name)
             field = self._field(image, mask if self.inside == "foreground" else None)
             corrected = array(image) / field
             scans.images[name] = with_data(corrected.astype(np.float32), image)
@@ -139,6 +141,8 @@ class Normalise(Step):
         ranges = {}
         for name, image in scans.images.items():
             inside = array(to_grid(scans.masks["foreground"], image, nearest=True)) > 0
+            if not inside.any():
+                raise nothing_there(scans, self.name, name)
             values = np.asarray(array(image))
             low, high = (float(v) for v in np.percentile(values[inside], (self.low, self.high)))
             if not high > low:
@@ -149,3 +153,10 @@ class Normalise(Step):
             scans.images[name] = with_data(np.where(inside, scaled, 0.0).astype(np.float32), image)
             ranges[name] = [low, high]
         return {"range": ranges}
+
+
+def nothing_there(scans: Scans, step: str, modality: str) -> DataError:
+    """Return the error for an image that shows nothing of the foreground, which may lie on another grid."""
+    return DataError(
+        f"{scans.key}: {step} finds nothing of the brain in the {modality}; look at the image and its mask"
+    )

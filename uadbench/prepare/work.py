@@ -18,7 +18,7 @@ from typing import Any
 from uadbench.errors import DataError, StoreError, UADBenchError
 from uadbench.files import PART, cannot_write, file_name, write_atomic
 from uadbench.identity import code_of, digest, file_hash, source_hash
-from uadbench.prepare.images import itk, nifti_bytes, one_thread
+from uadbench.prepare.images import array, itk, nifti_bytes, one_thread
 from uadbench.prepare.qc import flags_of, measure
 from uadbench.prepare.recipes import Recipe
 from uadbench.prepare.register import Register
@@ -41,6 +41,8 @@ class Task:
         recipe: the steps.
         wanted: modalities that are written; empty for all that a scan has.
         baked: parameters of the dataset that decide what is written, and their values.
+        foreground: the dataset's parameter of this name: which voxels its scans have as foreground before any step.
+        skull_free: what is not 0 is brain before any step.
         stripped: what is not 0 is brain afterwards, by the recipe or because it was so before.
         of: number of scans of the whole set.
     """
@@ -50,6 +52,8 @@ class Task:
     recipe: Recipe
     wanted: tuple[str, ...] = ()
     baked: Mapping[str, Any] = field(default_factory=dict)
+    foreground: str = "auto"
+    skull_free: bool = False
     stripped: bool = False
     of: int = 0
 
@@ -85,9 +89,8 @@ def identity(dataset: Any, case: CaseLike, task: Task) -> str:
     files: dict[str, Any] = {name: file_hash(path) for name, path in case.images.items()}
     files |= {"lesions": [file_hash(path) for path in case.lesions]}
     files |= {name: file_hash(path) for name in ("foreground", "ignore") if (path := getattr(case, name)) is not None}
-    # Which modality the index goes by and who is in which split changes nothing in the files.
-    parameters = {k: v for k, v in dataset.parameters().items() if k not in ("modality", "seed")}
-    adapter = [source_hash(type(dataset), maps=False), parameters]
+    # Who is in which split changes nothing in the files; which mask files count is seen in the case.
+    adapter = [source_hash(type(dataset), maps=False), dict(task.baked), task.skull_free]
     return digest([files, task.recipe.hash(), list(task.wanted), adapter, code(), itk().Version_VersionString()])
 
 
@@ -103,28 +106,28 @@ def code() -> str:
     files = [
         path
         for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.name not in ("run.py", "finish.py", "sheet.py")
+        if path.name not in ("run.py", "chosen.py", "folder.py", "finish.py", "sheet.py", "pages.py")
     ]
     return digest([[path.name, code_of(path.read_text(encoding="utf-8"))] for path in files])
 
 
-def kept(dataset: Any, key: str, task: Task) -> bool:
+def kept(dataset: Any, key: str, case: CaseLike, task: Task) -> bool:
     """Whether a scan was prepared before from the same files by the same recipe, and all of it is there."""
     folder = folder_of(task, key)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return bool(
-            record["identity"] == identity(dataset, dataset.index[key], task)
+            record["identity"] == identity(dataset, case, task)
             and all((folder / name).stat().st_size == size for name, size in record["sizes"].items())
         )
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return False
 
 
-def work(dataset: Any, key: str, task: Task) -> Done:
+def work(dataset: Any, key: str, case: CaseLike, task: Task) -> Done:
     """Prepare one scan; whatever goes wrong is told in the outcome."""
     try:
-        _prepare(dataset, key, task)
+        _prepare(dataset, key, case, task)
     except StoreError as error:
         return Done(key, str(error), fatal=True)
     except MemoryError:
@@ -138,15 +141,14 @@ def work(dataset: Any, key: str, task: Task) -> Done:
     return Done(key)
 
 
-def _prepare(dataset: Any, key: str, task: Task) -> None:
+def _prepare(dataset: Any, key: str, case: CaseLike, task: Task) -> None:
     began = time.perf_counter()
-    case = dataset.index[key]
     stamp = identity(dataset, case, task)
     again = bool(getattr(dataset, "prepared", False))  # Masks of prepared data have no labels any more.
     scans = read_scans(
         case, used(case, task), key=key, owner=task.name,
         label=(lambda values: (values > 0.5, None)) if again else dataset.label,
-        skull_free=bool(dataset.skull_free),
+        skull_free=task.skull_free,
     )  # fmt: skip
     steps = _apply(task, scans)
     numbers = measure(scans)
@@ -163,16 +165,31 @@ def _prepare(dataset: Any, key: str, task: Task) -> None:
 
 
 def _apply(task: Task, scans: Scans) -> list[dict[str, Any]]:
-    """Apply the steps and return what each said."""
+    """Apply the steps and return what each said.
+
+    Raises:
+        DataError: if nothing of the brain is left.
+    """
     said = []
     last_guided = max((n for n, step in enumerate(task.recipe.steps) if step.guided), default=-1)
     for n, step in enumerate(task.recipe.steps):
-        if n == last_guided + 1 and task.wanted:
-            scans.images = {name: image for name, image in scans.images.items() if name in task.wanted}
+        if n == last_guided + 1:
+            _keep_wanted(task, scans)
         began = time.perf_counter()
         note = step(scans)
         said.append({"do": step.name, "seconds": round(time.perf_counter() - began, 1), **note})
+        if "foreground" in scans.masks and not array(scans.masks["foreground"]).any():
+            raise DataError(
+                f"{scans.key}: nothing of the brain is left after {step.name}; look at its mask and the recipe"
+            )
+    _keep_wanted(task, scans)  # The last step may have been a guided one.
     return said
+
+
+def _keep_wanted(task: Task, scans: Scans) -> None:
+    """Let go of modalities that were read to guide a step only."""
+    if task.wanted:
+        scans.images = {name: image for name, image in scans.images.items() if name in task.wanted}
 
 
 def _write(folder: Path, scans: Scans, record: Mapping[str, Any]) -> None:
@@ -205,16 +222,32 @@ _mine: dict[str, Any] = {}
 
 
 def begin_process(opener: Opener, task: Task) -> None:
-    """Make this process a worker: it opens the dataset once, leaves Ctrl-C to its parent and ends when that ends."""
+    """Make this process a worker: it opens the dataset once, leaves Ctrl-C to its parent and ends when that ends.
+
+    What goes wrong is kept and raised with the first scan: of a worker that fails here the parent is told nothing.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _mine.update(dataset=opener(), task=task)
+    try:
+        _mine.update(dataset=opener(), task=task)
+    except UADBenchError as error:
+        _mine["problem"] = error
+    except Exception as error:
+        _mine["problem"] = DataError(
+            f"{task.name} cannot be opened in a worker process: {type(error).__name__}: {error}; what is finished is kept"
+        )
 
 
-def work_in_process(key: str) -> Done:
-    """Do the work in a worker process."""
+def work_in_process(key: str, case: CaseLike) -> Done:
+    """Do the work in a worker process.
+
+    Raises:
+        UADBenchError: if the dataset could not be opened.
+    """
+    if "problem" in _mine:
+        raise _mine["problem"]
     with one_thread():
-        return work(_mine["dataset"], key, _mine["task"])
+        return work(_mine["dataset"], key, case, _mine["task"])
 
 
 def _end_with_parent() -> None:
