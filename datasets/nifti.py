@@ -24,7 +24,7 @@ from uadbench.datasets._nifti_manifest import Manifest
 from uadbench.errors import DataError, UsageError
 from uadbench.identity import digest, file_hash
 from uadbench.prepared import as_group
-from uadbench.reading import NIFTI, nifti_file, read_like, read_volume
+from uadbench.reading import NIFTI, files_of, nifti_file, read_like, read_volume
 
 MASKS = ("lesion", "foreground", "ignore")
 OWN = ("subject", "scan", "split", "image", *MASKS)
@@ -95,18 +95,23 @@ class Nifti(Dataset):
         Raises:
             DataError: if two people have the same image, which would be in two splits under two names.
         """
-        content: dict[str, list[dict[str, str]]] = {}
+        content: dict[str, list[dict[str, str | list[str]]]] = {}
         owner: dict[str, Subject] = {}
         for key, line in self._lines.items():
-            images = {n: file_hash(p) for n, p in line.images.items() if p in line.subject.files}
-            content[key] = [images, {n: file_hash(p) for n, p in line.masks.items()}]
-            for value in images.values():
+            images = {n: self._hashes(p) for n, p in line.images.items() if p in line.subject.files}
+            content[key] = [images, {n: self._hashes(p) for n, p in line.masks.items()}]
+            for value in (v if isinstance(v, str) else v[0] for v in images.values()):
                 other = owner.setdefault(value, line.subject)
                 if other.id != line.subject.id:
                     raise DataError(
                         f"{self.root}: {other.id!r} and {line.subject.id!r} have the same image; take one of them out"
                     )
         return digest(content)
+
+    def _hashes(self, path: Path) -> str | list[str]:
+        """Return the hash of a file, or those of voxels and header where they lie in two."""
+        voxels, *header = map(file_hash, files_of(path))
+        return [voxels, *header] if header else voxels
 
     def _line(self, row: Mapping[str, str], base: Path, source: str) -> Line:
         missing = [name for name in ("subject", "split") if not row.get(name)]
@@ -126,7 +131,9 @@ class Nifti(Dataset):
         for path in [*chosen, *masks.values()]:
             if not path.is_file():
                 raise DataError(f"{source}: {path} does not exist; correct the manifest or restore the file")
-        subject = Subject(row["subject"], row.get("scan", ""), groups, (*chosen, *masks.values()))
+        paths = (*chosen, *masks.values())
+        others = [file for path in paths for file in files_of(path) if file != path]
+        subject = Subject(row["subject"], row.get("scan", ""), groups, (*paths, *others))
         role: Role = next(r for r in ROLES if r == row["split"])
         return Line(subject, role, images, masks)
 

@@ -27,6 +27,7 @@ def test_no_more_is_made_ahead_than_there_are_threads() -> None:
         assert len(done) <= n + 1 + THREADS
     found.close()  # type: ignore[attr-defined]
     assert len(done) <= 10 + THREADS
+    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
 
 
 def test_other_threads_do_the_work_and_are_gone_at_the_end() -> None:
@@ -47,3 +48,4 @@ def test_an_error_comes_where_its_result_is_due() -> None:
         for n in found:
             seen.append(n)
     assert seen == [0, 1, 2]
+    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]

@@ -17,8 +17,8 @@ VERBS = {
     "slice_cache", "prepare", "reading", "prepared", "joined", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
-    "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "rows", "leaderboard",
-    "export", "compare", "definitions", "dataset_pages",
+    "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "groups", "rows",
+    "leaderboard", "export", "compare", "definitions", "dataset_pages",
 }  # fmt: skip
 RUNNING = {
     "plan", "opening", "sheet", "reporter", "runner", "phases", "replay", "api", "multiverse", "multiverse_picture",

@@ -84,6 +84,17 @@ def test_changed_data_another_split_or_a_spoilt_record_are_checked_again(tmp_pat
     assert len(checks) == 4
 
 
+def test_files_are_looked_for_before_every_run(tmp_path: Path, checks: list[str]) -> None:
+    manifest = fake_data.nifti_set(tmp_path / "data")
+    run(manifest, tmp_path / "a")
+    plan = plan_of(manifest, "random")
+    (tmp_path / "data" / "s5.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"E-DATA-201.*s5.nii.gz"):
+        run_plan(plan, Store(tmp_path / "b"), silent())
+    assert len(checks) == 1
+    assert not list(tmp_path.glob("b/**/fitted.pt"))
+
+
 def test_an_error_is_found_every_time(tmp_path: Path, checks: list[str]) -> None:
     manifest = fake_data.nifti_set(tmp_path / "data")
     fake_data.nifti(tmp_path / "data" / "s1.nii.gz", np.full((20, 24, 6), np.nan, np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import ClassVar
+from unittest.mock import Mock
 
 import fake_data
 import numpy as np
@@ -12,7 +13,7 @@ from commands import uadbench
 
 from uadbench.data_checks import pair_findings
 from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
-from uadbench.errors import DataError, UsageError
+from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.joined import Joined, joined_name, parts_of
 from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.registry import Registry
@@ -122,6 +123,14 @@ def test_a_root_for_stored_results_of_two_sets_needs_a_name() -> None:
         replay._given("mslub+ixi")
     assert Replay(Registry(), ["root=/x"])._given("ixi") == {"root": "root=/x"}
     assert Replay(Registry(), ["ixi.root=/x"])._given("mslub+ixi") == {"ixi.root": "ixi.root=/x"}
+
+
+def test_stored_results_of_an_adapter_that_is_not_there_stop_no_others() -> None:
+    cells = [Mock(dataset="ixi"), Mock(dataset="mslub+ixi")]
+    Replay(Registry(), ["ixi.root=/x"]).check_given(cells)
+    with pytest.raises(BadParameter, match="has a parameter 'rooot'"):
+        Replay(Registry(), ["rooot=/x"]).check_given(cells)
+    Replay(Registry(), ["rooot=/x"]).check_given([*cells, Mock(dataset="of_a_plugin")])
 
 
 def test_the_command_line_joins_and_stores_and_evaluates_again(tmp_path: object) -> None:

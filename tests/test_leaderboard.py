@@ -13,6 +13,7 @@ from conftest import PLUGINS
 
 from uadbench.errors import UsageError
 from uadbench.export import COLUMNS, LONG_COLUMNS, export, long, wide
+from uadbench.groups import CODES, group_word, measured
 from uadbench.leaderboard import Board, make_boards
 from uadbench.metrics.bootstrap import interval, mean_draws
 from uadbench.metrics.table import METRICS
@@ -119,16 +120,35 @@ def test_the_state_of_a_process_that_was_killed_is_not_running(made: Path, tmp_p
 
 def test_codes_of_sites_are_groups_and_ages_are_not(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "store")
+    groups = {
+        "site": ("1.0", "2.0"), "scanner": ("1234567.0", "1234568.0"), "code": ("001", "1"), "sure": ("True", "False"),
+    }  # fmt: skip
     for folder in Store(tmp_path / "store").folders():
         table = pd.read_csv(folder.path / BRAIN / "subjects.csv")
-        table["group:site"] = np.where(table["group:lesion_kind"] == "bright", 1.0, 2.0)
+        bright = table["group:lesion_kind"] == "bright"
+        for name, (first, second) in groups.items():
+            table[f"group:{name}"] = np.where(bright, first, np.where(table["role"] == "val", "NA", second))
         table["group:age"] = 40.5 + np.arange(len(table))
         table.to_csv(folder.path / BRAIN / "subjects.csv", index=False)
     cells, _ = read_cells(Store(tmp_path / "store").folders())
-    assert group_values(cells)["site"] == ["1", "2"]
-    assert "age" not in group_values(cells)
-    by_site, by_kind = board_of(tmp_path / "store", "site=1"), board_of(made, "lesion_kind=bright")
-    assert [str(r.values["auprc"]) for r in by_site.rows] == [str(r.values["auprc"]) for r in by_kind.rows]
+    found = group_values(cells)
+    words = {"site": ["1", "2"], "scanner": ["1234567", "1234568"], "code": ["001", "1"], "sure": ["True", "False"]}
+    assert {name: found[name] for name in words} == words
+    assert "age" not in found
+    by_kind = board_of(made, "lesion_kind=bright")
+    for name, (first, _) in words.items():
+        board = board_of(tmp_path / "store", f"{name}={first}")
+        assert [str(r.values["auprc"]) for r in board.rows] == [str(r.values["auprc"]) for r in by_kind.rows]
+        # The multiverse, which asks the subjects and not the table, calls them the same.
+        assert group_word({"site": 1.0, "scanner": 1234567.0, "code": "001", "sure": "True"}[name]) == first
+
+
+def test_more_numbers_than_codes_are_a_measure() -> None:
+    assert not measured(map(str, range(CODES)))
+    assert measured(map(str, range(CODES + 1)))
+    assert measured(["61.5", "1"])
+    assert not measured(["61.5", "iso"])
+    assert not measured([f"{n:03}" for n in range(100)])
 
 
 def test_few_subjects_and_unequal_budgets_are_told(made: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_set_without_the_usual_modality_is_prepared(tmp_path: Path) -> None:
     assert len(cases) == 2
     assert task.skull_free  # By the names of the images there are.
     with pytest.raises(DataError, match="none of the 2 scans in .* has the modality 't1'; there: t2"):
-        chosen("ixi", tmp_path)  # Reading is as strict as before.
+        # Reading is as strict as before.
         resolve_dataset(Registry().dataset("ixi"), "ixi", [f"root={tmp_path}"])[0].subjects()
 
 

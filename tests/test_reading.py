@@ -11,8 +11,11 @@ import nibabel
 import numpy as np
 import pytest
 
+from uadbench.dataset import Dataset
 from uadbench.errors import DataError
+from uadbench.opening import open_dataset
 from uadbench.reading import PADDING, open_gzip, read_volume
+from uadbench.registry import Registry
 
 
 @pytest.fixture(params=["isal", "zlib"])
@@ -80,3 +83,22 @@ def test_a_file_of_several_members_is_one_volume(scan: Path, inflated_by: str) -
     expected = read_volume(scan, "test").data
     scan.write_bytes(gzip.compress(raw[:500]) + gzip.compress(raw[500:]))
     np.testing.assert_array_equal(read_volume(scan, "test").data, expected)
+
+
+def test_the_header_of_an_image_in_two_files_is_part_of_its_content(tmp_path: Path) -> None:
+    lines = ["subject,split,image"]
+    for n, split in enumerate(("train", "val", "test_lesion")):
+        nibabel.Nifti1Pair(fake_data.brain(n), np.eye(4)).to_filename(tmp_path / f"{n}.img")
+        lines.append(f"{n},{split},{n}.img")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+
+    def opened() -> Dataset:
+        return open_dataset(Registry(), "nifti", [f"root={tmp_path / 'manifest.csv'}"])[0]
+
+    before, subject = opened().content(), opened().subjects()[0]
+    assert {path.name for path in subject.files} == {"0.img", "0.hdr"}
+    assert opened().load(subject).image.max() > 0
+    header = bytearray((tmp_path / "0.hdr").read_bytes())
+    header[112:116] = np.float32(2).tobytes()  # scl_slope
+    (tmp_path / "0.hdr").write_bytes(header)
+    assert opened().content() != before

@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import PLUGINS, ROOT
 
-from uadbench import slice_cache
+from uadbench import identity, slice_cache
 from uadbench.dataset import Volume
 from uadbench.errors import Incompatible, Interrupted
 from uadbench.lock import hold
@@ -167,7 +167,7 @@ def test_anything_that_matters_is_part_of_the_name(monkeypatch: pytest.MonkeyPat
     assert key_of({"data": "a", "size": 96}) not in keys
     monkeypatch.undo()
     slice_cache._code.cache_clear()
-    monkeypatch.setattr(slice_cache, "READ_WITH", ("numpy",))
+    monkeypatch.setattr(identity, "READ_WITH", ("numpy",))
     assert key_of({"data": "a", "size": 96}) not in keys
     slice_cache._code.cache_clear()
     monkeypatch.undo()

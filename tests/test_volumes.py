@@ -45,6 +45,11 @@ def test_normalising_maps_the_percentiles_to_zero_and_one() -> None:
         assert tissue.max() > 1.0
         assert (channel[~v.foreground] == 0).all()
     assert normalise(v, Rule(1, 99, clip_high=True)).max() == 1.0
+    # Nor does the type that an adapter reads, as far as it holds the numbers.
+    for kind in (np.int16, np.uint16, np.float64):
+        whole = replace(v, image=np.round(v.image * 100).astype(kind))
+        expected = normalise(replace(v, image=np.round(v.image * 100)), Rule())
+        np.testing.assert_allclose(normalise(whole, Rule()), expected, atol=1e-6)
     # Scale and offset of a scanner do not matter.
     np.testing.assert_allclose(normalise(replace(v, image=v.image * 7 + 3), Rule()), normalise(v, Rule()), atol=1e-4)
 

@@ -109,7 +109,7 @@ class Bank:
         stage = {subject.key: STAGE[role] for role, subject in split.items()}
         found = copies(same.values(), stage, excuse=split.leaky)
         raise_first(found, self.name)
-        doubts = [*found, *gate.findings(), *counts(self.dataset, list(self.dataset.subjects()), split)]
+        doubts = [*found, *gate.findings(), *counts(self.dataset, list(self.dataset.subjects()), self.dataset.split(0))]
         return Checked(tuple(sorted(self._sizes)), tuple(map(str, ordered(doubts))))
 
     def trust(self, checked: Checked, split: Split) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 from uadbench.config import cache_folder
 from uadbench.errors import StoreError
 from uadbench.files import write_atomic
-from uadbench.identity import code_of, digest
+from uadbench.identity import code_of, digest, read_with
 
 FOLDER = "checked"
 """Below the cache folder. Any file in it can be deleted at any time."""
 
-MADE_BY = ("bank", "data_checks", "dataset", "file_checks", "findings", "preparation", "reading", "registration_checks",
-           "split_checks", "volume_checks")  # fmt: skip
+MADE_BY = ("bank", "data_checks", "dataset", "file_checks", "findings", "joined", "preparation", "reading",
+           "registration_checks", "split_checks", "volume_checks")  # fmt: skip
 """Core modules that look at data before a run. The adapter's own code is part of the data's fingerprint."""
 
 
@@ -57,4 +57,4 @@ def checked_once(recipe: Any, check: Callable[[], Checked]) -> Checked:
 @lru_cache(maxsize=1)
 def _code() -> str:
     here = Path(__file__).parent
-    return digest([code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY])
+    return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY], read_with()])

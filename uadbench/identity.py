@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
 import sys
 import tokenize
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -162,3 +164,15 @@ def _digest(file: Iterable[bytes]) -> Any:
     for chunk in file:
         value.update(chunk)
     return value
+
+
+READ_WITH = ("numpy", "torch", "scipy", "nibabel", "pillow", "SimpleITK", "pydicom")
+
+
+def read_with() -> dict[str, str]:
+    """Return the versions of the libraries between the files of a dataset and what is made of them."""
+    versions: dict[str, str] = {}
+    for name in READ_WITH:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -34,10 +34,11 @@ def normalise(volume: Volume, rule: Intensity) -> FloatArray:
             raise DataError(
                 f"{volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground"
             )
+        scaled = np.empty(len(tissue), np.float32)
         for start in range(0, len(tissue), CHUNK):
-            part = tissue[start : start + CHUNK]
-            part[:] = np.clip((part - low) / (high - low), 0.0, 1.0 if rule.clip_high else None)
-        out[c][inside] = tissue
+            part = (tissue[start : start + CHUNK] - low) / (high - low)
+            scaled[start : start + CHUNK] = np.clip(part, 0.0, 1.0 if rule.clip_high else None)
+        out[c][inside] = scaled
     return out
 
 

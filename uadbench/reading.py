@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,9 @@ def read_volume(path: Path, owner: str) -> Scan:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{owner}: {path} cannot be read ({error}); it may be cut short: restore the file") from error
+        raise DataError(
+            f"{owner}: {path} cannot be read ({error}); it may be cut short or damaged: restore the file"
+        ) from error
     data = data.reshape(data.shape[:3])
     x, y, z = (float(s) for s in image.header.get_zooms()[:3])
     affine = np.asarray(image.affine, np.float64)
@@ -98,7 +101,8 @@ def read_volume(path: Path, owner: str) -> Scan:
 def _voxels(image: Any, path: Path) -> tuple[Any, FloatArray]:
     """Return an image brought to RAS, and its voxels. A compressed file is read to its end, where its checksum lies.
 
-    nibabel stops after the last voxel, and would not see that a byte was changed.
+    nibabel stops after the last voxel, and would not see that a byte was changed. Of images in two files the checksum is not
+    looked at.
     """
     import nibabel
 
@@ -121,6 +125,15 @@ def open_gzip(path: Path) -> gzip.GzipFile:
         return gzip.GzipFile(path, "rb")
     stream: gzip.GzipFile = igzip.IGzipFile(path, "rb")  # type: ignore[no-untyped-call]
     return stream
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the file that holds the voxels and, where the header lies in another one (Analyze, .hdr and .img), that too."""
+    found = re.fullmatch(r"(.+)\.(img|hdr)(\.gz)?", path.name)
+    if not found:
+        return (path,)
+    both = (path.with_name(f"{found[1]}.{end}{found[3] or ''}") for end in ("img", "hdr"))
+    return tuple(file for file in both if file.is_file()) or (path,)
 
 
 def why_not_read(image: Any, path: Path) -> tuple[int, str]:
@@ -247,7 +260,9 @@ def _open_picture(path: Path, owner: str, take: Callable[[Any], Any]) -> Any:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{owner}: {path} cannot be read ({error}); it may be cut short: restore the file") from error
+        raise DataError(
+            f"{owner}: {path} cannot be read ({error}); it may be cut short or damaged: restore the file"
+        ) from error
 
 
 def unknown_layout(owner: str, root: Path, layouts: Sequence[str]) -> DataError:

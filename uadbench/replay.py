@@ -109,7 +109,10 @@ class Replay:
         """
         if not self.given:
             return
+        known = self.registry.entries("dataset")
         names = dict.fromkeys(part for cell in cells for part in parts_of(cell.dataset))
+        if not known.keys() >= names.keys():
+            return  # What it does not know may take anything; its cells fail, each with the reason.
         assign(self.given, {name: [p.name for p in describe(self.registry.dataset(name))] for name in names}, "dataset")
 
     def data(self, folder: CellFolder) -> tuple[Bank, Split]:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uadbench.errors import StoreError
+from uadbench.groups import measured, read_subjects
 from uadbench.identity import digest
 from uadbench.metrics import Metric
 from uadbench.metrics.bootstrap import centre, centre_draws
@@ -147,10 +148,7 @@ def _read(folder: CellFolder, place: Path | None) -> Stored:
         table, arrays = folder.path / place / "subjects.csv", place / "bootstrap.npz"
         try:
             stored.evaluated = (folder.path / place / "metrics.json").stat().st_mtime
-            # Only an empty field is missing: somebody may be called "NA".
-            stored.subjects = pd.read_csv(
-                table, dtype={"subject": str, "person": str}, keep_default_na=False, na_values=[""]
-            )
+            stored.subjects = read_subjects(table)
         except (OSError, ValueError) as error:
             raise StoreError(f"{table} is damaged ({error}); give: uadbench evaluate --force") from error
         try:
@@ -168,30 +166,10 @@ def group_values(cells: Sequence[Stored]) -> dict[str, list[str]]:
     for stored in cells:
         if stored.subjects is None:
             continue
-        lesions = stored.subjects["role"] == "test_lesion"
-        for column in stored.subjects.columns:
-            if column.startswith("group:") and (words := _words(stored.subjects[column])) is not None:
-                there = words[lesions].dropna()
-                found.setdefault(column.removeprefix("group:"), {}).update(dict.fromkeys(there))
-    return {name: list(values) for name, values in found.items() if values}
-
-
-CODES = 12
-"""Most whole numbers that name a group, such as a site or a grade. More of them measure something."""
-
-
-def _words(column: pd.Series[Any]) -> pd.Series[Any] | None:
-    """Return the values of a group as words; None for numbers that are measured."""
-    if pd.api.types.is_numeric_dtype(column):
-        there = column.dropna()
-        if there.nunique() > CODES or (there % 1 != 0).any():
-            return None
-    return column.map(group_word, na_action="ignore")
-
-
-def group_word(value: Any) -> str:
-    """Return how a group is called on the command line: "iso", or "2" for the number 2.0."""
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+        lesions = stored.subjects[stored.subjects["role"] == "test_lesion"]
+        for column in lesions.columns[lesions.columns.str.startswith("group:")]:
+            found.setdefault(column.removeprefix("group:"), {}).update(dict.fromkeys(lesions[column].dropna()))
+    return {name: list(values) for name, values in found.items() if values and not measured(values)}
 
 
 def make_row(
@@ -228,8 +206,7 @@ def _subjects(stored: Stored, where: str) -> pd.DataFrame:
     if where:
         column, _, wanted = where.partition("=")
         name = f"group:{column}"
-        words = _words(table[name]) if name in table else None
-        table = table.iloc[:0] if words is None else table[words == wanted]
+        table = table[table[name] == wanted] if name in table else table.iloc[:0]
     return table
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from uadbench.bank import Bank
 from uadbench.checked import Checked, checked_once
+from uadbench.data_checks import check_before_run
 from uadbench.errors import Busy, DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
 from uadbench.phases import CellRun
 from uadbench.plan import Plan, Planned
@@ -88,6 +89,7 @@ def _check(plan: Plan, bank: Bank, reporter: Reporter, stop: Stop) -> bool:
 
             return bank.check(plan.split, masks=plan.protocol.masks, each_subject=one_more)
 
+    check_before_run(plan.split, plan.dataset_name)
     try:
         checked = checked_once(recipe, look)
     except Interrupted:

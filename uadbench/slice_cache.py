@@ -11,7 +11,6 @@ before it. A file is written under another name, and its name depends on all tha
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import mmap
@@ -32,7 +31,7 @@ from torch import Tensor
 from uadbench.config import cache_folder
 from uadbench.errors import Busy, Interrupted
 from uadbench.files import PART
-from uadbench.identity import code_of, digest
+from uadbench.identity import code_of, digest, read_with
 from uadbench.lock import hold
 from uadbench.volumes import ImageStore, InMemory, Planes
 
@@ -44,10 +43,8 @@ except ImportError:  # not built for this kind of processor
 FOLDER = "slices"
 """Below the cache folder. Any file in it can be deleted at any time; a run that is reading it goes on."""
 
-MADE_BY = ("volumes", "preparation", "dataset", "reading", "prepared", "bank")
+MADE_BY = ("volumes", "preparation", "dataset", "reading", "prepared", "joined", "bank")
 """Core modules between the files of a dataset and its slices. The adapter's own code is part of the data's fingerprint."""
-
-READ_WITH = ("numpy", "torch", "scipy", "nibabel", "pillow", "SimpleITK", "pydicom")
 
 MAGIC = b"uadbench-slices1"
 TRAILER = struct.Struct("<QQI16s")
@@ -108,11 +105,7 @@ def key_of(recipe: Any) -> str:
 def _code() -> str:
     """Return the hash of the code that prepares slices, and of the versions of the libraries below it."""
     here = Path(__file__).parent
-    versions: dict[str, str] = {}
-    for name in READ_WITH:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY], versions])
+    return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY], read_with()])
 
 
 def _opened_or_made(path: Path, planes: Callable[[], Iterable[Planes]], stop: Callable[[], bool]) -> ImageStore:

@@ -45,6 +45,8 @@ class WorkingGrid:
         """Resize images (N, C, H, W) to the working size, smoothed against aliasing."""
         if self.native == self.working:
             return image
+        if not image.numel():
+            return image.new_empty(*image.shape[:2], *self.working)
         # As channels of one image they take two thirds of the time.
         channels = image.reshape(1, -1, *self.native)
         small = functional.interpolate(channels, self.working, mode="bilinear", antialias=True, align_corners=False)

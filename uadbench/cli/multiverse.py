@@ -121,9 +121,9 @@ def _protocol(board: Board) -> Protocol:
 
 
 def _score(sources: dict[str, list[Source]], grid: PipelineGrid, base: Protocol, where: str) -> Multiverse:
+    from uadbench.groups import group_word
     from uadbench.multiverse_ranks import Multiverse
     from uadbench.multiverse_scores import score_methods, work
-    from uadbench.rows import group_word
 
     group, _, wanted = where.partition("=")
 
