@@ -392,7 +392,7 @@ def test_too_few_healthy_subjects_make_the_threshold_infinite() -> None:
 
 def test_lesions_without_masks_leave_the_image_level() -> None:
     with pytest.raises(DataError, match="E-DATA-404: test_lesion0_0 is in test_lesion but has no lesion mask"):
-        Maps(annotated=False).run(ALL)
+        Maps(annotated=False).run(replace(ALL, other_thresholds=()))
     result = Maps(annotated=False).run(replace(ALL, other_thresholds=(), masks=False)).result
     assert np.isnan(result.metrics["auprc"].value)
     assert result.metrics["auprc"].excluded == 4

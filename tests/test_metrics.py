@@ -175,7 +175,8 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
 
 def test_intervals_without_enough_values_are_nan() -> None:
     assert np.isnan(interval(mean_draws(np.array([1.0, np.nan]), 100, 0), 0.95)).all()
-    assert interval(mean_draws(np.array([1.0, np.nan, 1.0]), 100, 0), 0.95) == (1.0, 1.0)
+    assert np.isnan(interval(mean_draws(np.array([1.0, np.nan, 1.0]), 100, 0), 0.95)).all()
+    assert interval(mean_draws(np.array([1.0, np.nan, 1.0, 1.0]), 100, 0), 0.95) == (1.0, 1.0)
 
 
 def test_average_precision_stays_below_what_the_best_dice_allows() -> None:
