@@ -14,9 +14,11 @@ from uadbench.bank import Bank
 from uadbench.checked import FOLDER
 from uadbench.config import cache_folder
 from uadbench.errors import DataError
+from uadbench.leaderboard import make_boards
 from uadbench.plan import Plan, Request, make_plan
 from uadbench.registry import Registry
 from uadbench.reporter import silent
+from uadbench.rows import read_cells
 from uadbench.runner import Outcome, run_plan
 from uadbench.store import Store
 
@@ -104,24 +106,25 @@ def test_an_error_is_found_every_time(tmp_path: Path, checks: list[str]) -> None
     assert len(checks) == 2
 
 
-def heads(folder: Path, *, turned: str = "") -> Path:
-    """Seven heads with a nose, one of them turned upside down."""
+def heads(folder: Path, *, turned: str = "", masks: bool = False) -> Path:
+    """Seven heads with a nose, one of them turned upside down; with `masks` it lies half beside a mask that is right."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 48, 36)), indexing="ij")
     rng = np.random.default_rng(0)
-    lines = ["subject,split,image,lesion"]
+    lines = ["subject,split,image,lesion,foreground"]
     for name, split in zip("abcdefg", ["train"] * 4 + ["val", "test_lesion", "test_lesion"], strict=True):
         head = (x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 0.6) ** 2 < 1
         head |= (np.abs(x) < 0.2) & (y > 0) & (y < 0.98) & (z < -0.1) & (z > -0.5)
         image = head * (100 + 60 * (z > 0.1) + 30 * y + 5 * rng.random(head.shape))
         lesion = np.zeros(head.shape, np.uint8)
         lesion[15:20, 20:25, 15:20] = split == "test_lesion"
+        mask = f"{name}_mask.nii.gz" if masks else ""
+        if mask:
+            fake_data.nifti(folder / mask, head.astype(np.uint8), np.diag([4.0, 4.0, 4.0, 1.0]))
         if name == turned:
-            image, lesion = image[:, :, ::-1], lesion[:, :, ::-1]
+            image, lesion = (np.roll(a, 12, axis=1) if masks else a[:, :, ::-1] for a in (image, lesion))
         fake_data.nifti(folder / f"{name}.nii.gz", image.astype(np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
         fake_data.nifti(folder / f"{name}_lesion.nii.gz", lesion, np.diag([4.0, 4.0, 4.0, 1.0]))
-        lines.append(
-            f"{name},{split},{name}.nii.gz,{name}_lesion.nii.gz" if lesion.any() else f"{name},{split},{name}.nii.gz,"
-        )
+        lines.append(f"{name},{split},{name}.nii.gz,{f'{name}_lesion.nii.gz' if lesion.any() else ''},{mask}")
     (folder / "manifest.csv").write_text("\n".join(lines))
     return folder / "manifest.csv"
 
@@ -133,6 +136,19 @@ def test_a_head_that_is_turned_is_told_before_every_run(tmp_path: Path, checks: 
         assert run(manifest, tmp_path / name, told=told).exit_code == 0
         assert [n for n in told.notes if "E-DATA-308" in n and "(f: fits" in n and "the slice axis mirrored" in n]
     assert len(checks) == 1
+    cells, _ = read_cells(Store(tmp_path / "b").folders())
+    (board,) = make_boards(cells)
+    assert any("told before the run: E-DATA-308" in w for w in board.warnings)
+    assert {row.note for row in board.rows if row.rank} == {"data with E-DATA-308"}
     told = Told()
     run(heads(tmp_path / "right"), tmp_path / "c", told=told)
     assert not [n for n in told.notes if "DATA-30" in n]
+
+
+def test_an_image_that_does_not_lie_in_its_mask_is_told(tmp_path: Path) -> None:
+    told = Told()
+    run(heads(tmp_path / "data", turned="f", masks=True), tmp_path / "a", told=told)
+    assert [n for n in told.notes if "W-DATA-416" in n and "(f: " in n]
+    told = Told()
+    run(heads(tmp_path / "right", masks=True), tmp_path / "b", told=told)
+    assert not [n for n in told.notes if "DATA-4" in n]

@@ -34,8 +34,15 @@ def test_one_of_several_modalities_is_checked(tmp_path: Path) -> None:
     words = ("datasets", "check", "nifti", "--root", manifest, "--modality")
     (tmp_path / "s4_t2.nii.gz").write_bytes(b"")
     assert uadbench_here(*words, "t1", cwd=tmp_path).returncode == 0
+    assert "E-DATA-203" in uadbench_here(*words, "t1, t2", "--quick", cwd=tmp_path).stdout
     done = uadbench_here(*words, "t2", cwd=tmp_path)
     assert (done.returncode, "E-DATA-203" in done.stdout) == (3, True)
+
+
+def test_people_are_counted_where_they_have_several_entries(tmp_path: Path) -> None:
+    fake_data.kaggle_3m(tmp_path / "lgg")
+    done = uadbench_here("datasets", "check", "lgg", "--root", tmp_path / "lgg", "--quick", cwd=tmp_path)
+    assert "lgg, 5 people in 10 entries: " in done.stdout, done.stderr
 
 
 def test_errors_come_first_with_code_and_remedy_and_exit_3(tmp_path: Path) -> None:
@@ -86,6 +93,7 @@ def test_tables_without_images_are_checked(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert f"W-DATA-102: 1 row of {folder / 'notes.csv'} repeat others (x): 2 rows, 1 different" in done.stdout
     (folder / "notes.csv").unlink()
+    assert "1 table: " in uadbench_here("datasets", "check", "--splits", folder / "val.csv", cwd=tmp_path).stdout
     assert uadbench_here("datasets", "check", "--splits", folder, cwd=tmp_path).returncode == 0
 
 

@@ -183,6 +183,17 @@ def test_each_defect_is_found_and_nothing_else(code: str, made: Made, who: list[
     assert (found[0].severity == "error") == code.startswith("E")
 
 
+def test_a_foreground_that_is_empty_in_the_image_is_a_warning() -> None:
+    def emptied(a: np.ndarray) -> np.ndarray:
+        out = a.copy()
+        out[:, : a.shape[1] // 2] = 0
+        return out
+
+    found = check(Made(change=one("s1", image=emptied)))
+    [empty] = [f for f in found if str(f).startswith("W-DATA-416")]
+    assert list(empty.subjects) == ["s1"]
+
+
 def test_a_foreground_that_is_everything_is_a_warning() -> None:
     found = check(Made(change=lambda n, v: replace(v, foreground=np.ones(GRID, bool))))
     assert codes(found) == ["W-DATA-412"]

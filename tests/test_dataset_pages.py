@@ -21,6 +21,12 @@ def test_the_pages_are_up_to_date() -> None:
         assert (folder / name).read_text(encoding="utf-8") == text, f"python -m uadbench.dataset_pages {folder}"
 
 
+def test_angle_brackets_are_shown_as_they_are_typed() -> None:
+    by_name = pages(Registry())
+    assert "`<category>/train/good`" in by_name["mvtec.md"]
+    assert "image:&lt;modality> for each" in by_name["nifti.md"]
+
+
 def test_every_page_says_what_a_reader_must_know() -> None:
     for name, text in pages(Registry()).items():
         if name != "README.md":

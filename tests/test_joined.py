@@ -16,6 +16,7 @@ from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
 from uadbench.errors import BadParameter, DataError, UsageError
 from uadbench.joined import Joined, joined_name, parts_of
 from uadbench.opening import content_of, fingerprint_of, open_dataset
+from uadbench.plan import incompatible
 from uadbench.registry import Registry
 from uadbench.replay import Replay
 
@@ -173,3 +174,16 @@ def test_what_sets_two_joined_sets_apart_is_said() -> None:
     one = Joined(People(names=("x", "y"), ill=True, offers=both), People(offers=both), ("a", "b"))
     assert pair_findings(one) == []
     assert pair_findings(People()) == []
+
+
+def test_sets_that_a_recipe_could_register_are_told_so() -> None:
+    class Volumes(People):
+        def cases(self) -> None:
+            raise AssertionError("no case is looked at")
+
+    method = Registry().entry("method", "voxel_zscore").load()()
+    joined_volumes = Joined(Volumes(names=("x", "y"), ill=True), Volumes(), ("a", "b"))
+    for dataset in (Volumes(), joined_volumes):
+        reason = incompatible(method, dataset) or ""
+        assert reason.endswith("; prepare the data with one recipe that registers (uadbench datasets prepare)")
+    assert (incompatible(method, joined()) or "").endswith("which this dataset does not offer")

@@ -419,6 +419,7 @@ def test_what_a_recipe_says_of_registration() -> None:
         ({"steps": []}, r"nothing is called 'steps' here. Did you mean 'step'\?"),
         ({"step": {"do": "n4"}}, r"steps are written as \[\[step\]\]"),
         ({"text": 3}, "text must be text in quotes"),
+        ({}, r"x: a recipe needs at least one step: \[\[step\]\] and a line do = .*; steps: reorient"),
     ],
 )
 def test_mistakes_in_recipes_are_told(content: dict[str, Any], words: str) -> None:

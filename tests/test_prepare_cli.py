@@ -247,6 +247,16 @@ def test_stopped_work_that_replaces_everything_goes_on_without_force(folder: Pat
     assert here(folder, recipe_of("convert", "reorient")).done == 5
 
 
+def test_where_all_scans_fail_nothing_is_offered(folder: Path) -> None:
+    for path in folder.glob("raw/*_t1.nii.gz"):
+        path.write_bytes(path.read_bytes()[:200])
+    done = uadbench_here(*command(folder, "--jobs", "1", "--allow-failures"), cwd=folder)
+    assert done.returncode == 1
+    assert "0 scans prepared, 0 kept, 5 failed" in done.stdout
+    assert "Nothing was prepared. Mend" in done.stdout
+    assert "--allow-failures" not in done.stdout
+
+
 def test_scans_that_fail_are_listed_and_the_folder_is_not_finished_without_leave(folder: Path) -> None:
     path = folder / "raw/p1_t1.nii.gz"
     whole = path.read_bytes()
@@ -513,6 +523,7 @@ def test_the_sheet_grows_with_the_scans_and_says_when_it_has_not_all(
         (("walks", "--recipe", "mddpn", "--out", "o"), 2, "no recipe is called 'mddpn'. Did you mean 'mddpm'?"),
         (("walks", "--source", "raw", "--template", "no.nii"), 2, "writing into prepared/walks-standard; --out names"),
         (("walks", "--source", "nowhere", "--out", "o"), 3, "nowhere"),
+        (("walks", "--root", "nowhere", "--out", "o"), 3, "nowhere"),
         (("walks", "--out", "o", "--source", "raw", "--template", "no.nii"), 2, "there is no template no.nii"),
         ((), 2, "say which dataset is to be prepared"),
     ],

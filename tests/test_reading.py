@@ -1,4 +1,4 @@
-"""Compressed volumes: read to their end, whatever inflates them."""
+"""Volumes: compressed ones are read to their end, whatever inflates them; what is no grey volume is refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from uadbench.dataset import Dataset
 from uadbench.errors import DataError
+from uadbench.file_checks import header_of
 from uadbench.opening import open_dataset
-from uadbench.reading import PADDING, open_gzip, read_volume
+from uadbench.reading import PADDING, open_gzip, read_volume, why_not_read
 from uadbench.registry import Registry
 
 
@@ -102,3 +103,42 @@ def test_the_header_of_an_image_in_two_files_is_part_of_its_content(tmp_path: Pa
     header[112:116] = np.float32(2).tobytes()  # scl_slope
     (tmp_path / "0.hdr").write_bytes(header)
     assert opened().content() != before
+
+
+COLOURS = np.zeros((5, 4, 3), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+GREY = np.ones((5, 4, 3), np.float32)
+NOWHERE = "has an affine that does not give every voxel a place of its own; its header is damaged: restore the file"
+
+
+@pytest.mark.parametrize(
+    ("data", "affine", "number", "words"),
+    [
+        (COLOURS, np.eye(4), 204, "holds colours, not one grey value for each voxel; give one 3-D volume"),
+        (np.ones((5, 4, 3), np.complex64), np.eye(4), 204, "holds complex numbers, not .*; give one 3-D volume"),
+        (GREY, np.diag([2.0, 0, 3, 1]), 205, NOWHERE),
+        (GREY, np.array([[1.0, 2, 3, 0], [2, 4, 6, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), 205, NOWHERE),
+        (GREY, np.diag([np.nan, 1, 1, 1]), 205, NOWHERE),
+    ],
+)
+def test_what_is_no_grey_volume_in_space_is_told_in_one_sentence(
+    tmp_path: Path, data: np.ndarray, affine: np.ndarray, number: int, words: str
+) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(_bytes(nibabel.Nifti1Image(data, np.eye(4)), affine)))
+    assert why_not_read(nibabel.load(path), path)[0] == number
+    assert header_of(path)[1] == number
+    with pytest.raises(DataError, match=f"^test: .*a.nii.gz {words}"):
+        read_volume(path, "test")
+
+
+def _bytes(image: nibabel.Nifti1Image, affine: np.ndarray) -> bytes:
+    """Return the image as bytes, with an affine that nibabel would not write."""
+    raw = bytearray(image.to_bytes())
+    raw[252:256] = np.array([0, 1], np.int16).tobytes()  # qform_code, sform_code
+    raw[280:328] = affine[:3].astype(np.float32).tobytes()
+    return bytes(raw)
+
+
+def test_a_fine_or_long_voxel_is_no_damage(tmp_path: Path) -> None:
+    path = fake_data.nifti(tmp_path / "a.nii.gz", GREY, np.diag([1e-3, 1e-3, 50, 1]))
+    assert why_not_read(nibabel.load(path), path) == (0, "")

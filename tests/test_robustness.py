@@ -229,6 +229,7 @@ def test_nothing_that_can_run_is_no_success(tmp_path: Path) -> None:
     outcome = run_plan(plan, Store(tmp_path / "runs"), silent())
     assert outcome.exit_code == 1
     assert "-D registered=true" in outcome.cells[1][3]
+    assert "datasets prepare" not in outcome.cells[1][3]  # nifti is prepared by no recipe.
 
 
 def test_the_same_image_under_two_names_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import pickle
 import resource
@@ -422,3 +423,19 @@ def test_a_run_gives_the_same_maps_with_a_cache_and_without(
     monkeypatch.setenv("UADBENCH_CACHE", str(PLUGINS / "blobs.py"))
     assert maps("without", 0).items() <= first.items()
     assert len(made) > 4
+
+
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fdopen
+
+    def full(descriptor: int, mode: str) -> object:
+        real(descriptor, mode).close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("uadbench.lock.os.fdopen", full)
+    with pytest.raises(OSError, match="No space left"), hold(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "lock").exists()
+    monkeypatch.undo()
+    with hold(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text()

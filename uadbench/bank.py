@@ -15,12 +15,12 @@ from uadbench.data_checks import check_before_run, counts
 from uadbench.dataset import STAGE, Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
 from uadbench.file_checks import copies
-from uadbench.findings import ordered, raise_first
+from uadbench.findings import gathered, ordered, raise_first
 from uadbench.preparation import normalise
 from uadbench.protocol import Intensity
 from uadbench.registration_checks import Gate
 from uadbench.split_checks import HEALTHY, LESIONS
-from uadbench.volume_checks import image_hash
+from uadbench.volume_checks import EMPTY, empty_share, image_hash
 
 MEMORY = 2 * 2**30
 """Bytes of volumes that are kept; beyond it the least recently used one is read again when it is needed."""
@@ -34,6 +34,7 @@ class Bank:
         self.dataset, self.name, self.rule, self.memory = dataset, name, rule, memory
         self._sizes: set[tuple[int, int]] = set()
         self._checked: set[str] = set()
+        self.warnings: tuple[str, ...] = ()
         self._kept: OrderedDict[str, tuple[Volume, FloatArray]] = OrderedDict()
         self._size = 0
         self._reading, self._keeping = Lock(), Lock()
@@ -84,7 +85,7 @@ class Bank:
         """
         check_before_run(split, self.name)
         in_one_place = "registered" in self.dataset.provides()
-        gate = Gate(in_one_place)
+        gate, empty = Gate(in_one_place), dict[str, str]()
         channels: dict[int, str] = {}
         same: dict[str, list[Subject]] = {}
         registered: tuple[str, Volume] | None = None
@@ -104,17 +105,21 @@ class Bank:
             if voxels := image_hash(volume.image):
                 same.setdefault(voxels, []).append(subject)
             gate.see(subject, role, volume)
+            if (share := empty_share(volume)) > EMPTY:
+                empty[subject.key] = f"{share:.0%}"
             self._sizes.add((volume.grid[1], volume.grid[2]))
             each_subject()
         stage = {subject.key: STAGE[role] for role, subject in split.items()}
         found = copies(same.values(), stage, excuse=split.leaky)
         raise_first(found, self.name)
-        doubts = [*found, *gate.findings(), *counts(self.dataset, list(self.dataset.subjects()), self.dataset.split(0))]
+        doubts = [*found, *gate.findings(), *gathered(416, empty)]
+        doubts += counts(self.dataset, list(self.dataset.subjects()), self.dataset.split(0))
         return Checked(tuple(sorted(self._sizes)), tuple(map(str, ordered(doubts))))
 
     def trust(self, checked: Checked, split: Split) -> None:
         """Take what an earlier check of the same split found."""
         self._sizes |= set(checked.sizes)
+        self.warnings = checked.warnings
         self._checked |= {subject.key for _, subject in split.items()}
 
 

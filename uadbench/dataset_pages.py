@@ -6,6 +6,7 @@ python -m uadbench.dataset_pages docs/datasets writes the pages.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def page(name: str, cls: type[Dataset], summary: str) -> str:
         f"# {name}\n",
         f"{summary}\n",
         "| | |\n|---|---|\n" + "\n".join(f"| {k} | {v} |" for k, v in facts.items() if v) + "\n",
-        *(text.replace("<", "&lt;") + "\n" for text in texts),
+        *(_escaped(text) + "\n" for text in texts),
         "## Parameters\n",
         "Given as `-D name=value`.\n",
         "| name | default | meaning |",
@@ -127,6 +128,12 @@ def page(name: str, cls: type[Dataset], summary: str) -> str:
         "```\n",
     ]
     return "\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    """Return Markdown in which < begins no HTML. Code is shown as it is written."""
+    parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.DOTALL)
+    return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
 def _commands(name: str, cls: type[Dataset]) -> list[str]:

@@ -85,7 +85,9 @@ def _nifti_header(path: Path) -> tuple[Header | None, int, str]:
         text = str(error).partition("\n")[0]
         return None, 203, "its header cannot be read" if str(path) in text else text  # The path is told already.
     shape = tuple(int(n) for n in image.shape)
-    return Header(shape, np.asarray(image.affine, np.float64), _ways(image)), number, text
+    # An affine of impossible numbers names no directions.
+    ways = () if number == 205 else _ways(image)
+    return Header(shape, np.asarray(image.affine, np.float64), ways), number, text
 
 
 def _ways(image: Any) -> tuple[str, ...]:

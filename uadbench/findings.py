@@ -56,7 +56,7 @@ CODES: dict[int, Code] = {
               "restore them from where they came"),
     204: Code("error", "files are not one 3-D volume",
               "split them into one 3-D volume for each modality"),
-    205: Code("error", "headers claim an absurd size",
+    205: Code("error", "headers hold impossible values",
               "the header is damaged; restore the file"),
     206: Code("error", "subjects cannot be loaded",
               "repair what the message says, or take the subjects out"),
@@ -113,6 +113,8 @@ CODES: dict[int, Code] = {
               "recipe: uadbench datasets prepare"),
     415: Code("warning", "two sets are not known to be registered to one template",
               "prepare both with one recipe (uadbench datasets prepare); else a method may learn to tell the sets apart"),
+    416: Code("warning", "much of the foreground is 0 in the image",
+              "image and mask contradict each other: one of them may be turned or moved; look at both"),
     501: Code("warning", "the number of subjects is not the published one",
               "fine for a part of the data; results are not comparable with those of all of it"),
 }  # fmt: skip

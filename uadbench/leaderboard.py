@@ -242,6 +242,8 @@ def _warnings(board: Board, few: int) -> list[str]:
     empty = max((r.values[board.rank_by.name].excluded for r in board.rows), default=0)
     if empty and not board.subset:
         out.append(f"{empty} lesion test subject(s) have no lesion voxel inside the foreground and are not counted")
+    told = dict.fromkeys(w for r in board.rows for c in r.cells for w in c.provenance.get("data_warnings", ()))
+    out += [f"of the data was told before the run: {w}" for w in told if w.startswith("E-")]
     if any(c.result and math.isinf(c.result.threshold) for r in board.rows for c in r.cells):
         out.append("too few healthy validation subjects for this threshold: it is infinite, and nothing is ever found")
     return out

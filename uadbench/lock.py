@@ -48,12 +48,15 @@ def held(path: Path) -> bool:
 
 def _acquire(path: Path) -> None:
     owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "began": _beginning(os.getpid())})
-    try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
-            file.write(owner)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(owner)
+        except OSError:  # A full disk. A lock without a name would keep everybody out.
+            path.unlink(missing_ok=True)
+            raise
         return
-    except FileExistsError:
-        pass
     if _stale(path):
         mine = path.with_name(f".{path.name}.{os.getpid()}")
         mine.write_text(owner)

@@ -207,6 +207,7 @@ class CellRun:
             "seed": self.cell.seed,
             "precision": self.cell.precision,
             "unranked": self.planned.unranked,
+            "data_warnings": self.bank.warnings,
             "family": self.method.family,
             "transductive": self.method.transductive,
             "note": self.plan.dataset.card.note,

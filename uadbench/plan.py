@@ -11,6 +11,7 @@ from uadbench.config import project_settings
 from uadbench.dataset import Dataset, Split
 from uadbench.errors import BadParameter, PluginError, UsageError
 from uadbench.identity import file_hash, source_hash
+from uadbench.joined import Joined
 from uadbench.method import NEEDS, Method, Precision
 from uadbench.opening import content_of, fingerprint_of, open_dataset
 from uadbench.params import Resolved, assign, choose_preset, resolve
@@ -216,12 +217,19 @@ def _resolve_method(
     return resolve(cls, layers, owner=name)
 
 
+def sets_of(dataset: Dataset) -> tuple[Dataset, ...]:
+    """Return the sets of which a dataset is joined, or the dataset alone."""
+    return (dataset.lesions, dataset.healthy) if isinstance(dataset, Joined) else (dataset,)
+
+
 def incompatible(method: Method, dataset: Dataset) -> str | None:
     """Return why a method and a dataset do not go together, or None."""
     missing = sorted(method.needs - dataset.provides())
     if missing:
         claims = [w for w in missing if w in {f.name for f in fields(dataset)}]
         remedy = "".join(f"; if it does, say so with -D {word}=true" for word in claims)
+        if "registered" in missing and any(hasattr(part, "cases") for part in sets_of(dataset)):
+            remedy += "; prepare the data with one recipe that registers (uadbench datasets prepare)"
         return f"needs {' and '.join(NEEDS.get(word, word) for word in missing)}, which this dataset does not offer{remedy}"
     channels = len(dataset.channel_names())
     if method.accepts_channels and channels not in method.accepts_channels:

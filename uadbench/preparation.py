@@ -32,7 +32,8 @@ def normalise(volume: Volume, rule: Intensity) -> FloatArray:
         low, high = (quantile(tissue, percent / 100) for percent in (rule.low, rule.high))
         if not high > low:
             raise DataError(
-                f"{volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground"
+                f"E-DATA-402: {volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground; "
+                "restore or remove this image"
             )
         scaled = np.empty(len(tissue), np.float32)
         for start in range(0, len(tissue), CHUNK):

@@ -150,7 +150,12 @@ def why_not_read(image: Any, path: Path) -> tuple[int, str]:
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 3 or any(n != 1 for n in shape[3:]):
         return 204, f"has {len(shape)} axes {shape}"
-    need = math.prod(shape) * int(image.get_data_dtype().itemsize) + int(getattr(image.dataobj, "offset", 0))
+    kind = image.get_data_dtype()
+    if kind.fields:
+        return 204, "holds colours, not one grey value for each voxel"
+    if kind.kind == "c":
+        return 204, "holds complex numbers, not one grey value for each voxel"
+    need = math.prod(shape) * int(kind.itemsize) + int(getattr(image.dataobj, "offset", 0))
     # The voxels of Analyze images lie in another file than the header.
     voxels = Path(image.file_map["image"].filename or path)
     times = MOST_BYTES.get(voxels.suffix.lower())
@@ -161,6 +166,9 @@ def why_not_read(image: Any, path: Path) -> tuple[int, str]:
         )
     if math.prod(shape) > LARGEST or min(shape) < 1:
         return 205, f"has a header that claims {_size(shape)} voxels; possible are 1 to {LARGEST:,}"
+    axes = np.asarray(image.affine, np.float64)[:3, :3]
+    if not np.isfinite(axes).all() or np.linalg.matrix_rank(axes) < 3:
+        return 205, "has an affine that does not give every voxel a place of its own"
     return 0, ""
 
 

@@ -181,6 +181,8 @@ def make_row(
     spread = {m.name: _spread(m, done, where) for m in metrics}
     first = cells[0].cell
     notes = list(dict.fromkeys(c.provenance["unranked"] for c in done if c.provenance.get("unranked")))
+    if told := dict.fromkeys(w[:10] for c in done for w in c.provenance.get("data_warnings", ()) if w.startswith("E-")):
+        notes.append(f"data with {', '.join(told)}")
     if any(c.provenance.get("transductive") for c in done):
         notes.append("transductive")
     notes += list(

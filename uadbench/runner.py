@@ -96,7 +96,7 @@ def _check(plan: Plan, bank: Bank, reporter: Reporter, stop: Stop) -> bool:
         return False
     bank.trust(checked, plan.split)
     for doubt in checked.warnings:
-        reporter.note(f"warning: {doubt}")
+        reporter.note(f"data: {doubt}")
     return True
 
 

@@ -77,7 +77,8 @@ def prepared_slices(
     Args:
         recipe: what the images depend on besides code: data, subjects, preparation, size; a JSON-like value.
         planes: makes the images, one volume at a time.
-        note: is told once if nothing can be written; then the images stay in memory, and are the same.
+        note: is told once if nothing can be written (then the images stay in memory, and are the same), or if another
+            process is waited for.
         stop: whether the user asked to stop, for the time of waiting.
 
     Raises:
@@ -85,7 +86,7 @@ def prepared_slices(
     """
     path = cache_folder() / FOLDER / f"{key_of(recipe)}.bin"
     try:
-        return _opened_or_made(path, planes, stop)
+        return _opened_or_made(path, planes, stop, note)
     except OSError as error:
         if path.parent not in _told:
             _told.add(path.parent)
@@ -108,12 +109,15 @@ def _code() -> str:
     return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY], read_with()])
 
 
-def _opened_or_made(path: Path, planes: Callable[[], Iterable[Planes]], stop: Callable[[], bool]) -> ImageStore:
+def _opened_or_made(
+    path: Path, planes: Callable[[], Iterable[Planes]], stop: Callable[[], bool], note: Callable[[str], None]
+) -> ImageStore:
     """Return what lies at `path`; wait for another process that makes it, or make it.
 
     Raises:
         OSError: if it can neither be read nor written.
     """
+    waiting = False
     while (found := _open(path)) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -125,6 +129,9 @@ def _opened_or_made(path: Path, planes: Callable[[], Iterable[Planes]], stop: Ca
                 raise OSError("what was written cannot be read back")
             break
         except Busy:
+            if not waiting:
+                note("another process prepares the same slices; this one waits for it")
+            waiting = True
             if stop():
                 raise Interrupted("stopped while another process prepared the slices") from None
             time.sleep(POLL_SECONDS)

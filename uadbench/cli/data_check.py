@@ -11,7 +11,7 @@ import typer
 
 from uadbench.cli.catalogue import AsJson, name_or_file, report_checks
 from uadbench.cli.console import TerminalReporter
-from uadbench.cli.run import Plugins
+from uadbench.cli.run import Plugins, data_texts
 from uadbench.config import check_names
 from uadbench.errors import DataError, UsageError
 
@@ -24,7 +24,9 @@ def check_data(
     name: Annotated[str | None, typer.Argument(help="Name of a dataset, or the file of a plug-in.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", "-D", help="key=value; repeatable.")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the data lie.")] = None,
-    modality: Annotated[str | None, typer.Option(help="Which modality; the same as --data modality=...")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Which modality, or several joined with +; the same as --data modality=...")
+    ] = None,
     healthy: Annotated[
         str | None, typer.Option(help="Dataset whose healthy people are used with these, such as ixi.")
     ] = None,
@@ -52,8 +54,7 @@ def check_data(
     name, registry = name_or_file("dataset", name, plugin)
     name = joined_name(name, healthy)
     check_names("datasets", registry.entries("dataset"))
-    texts = [*(data or []), *([f"root={root}"] if root else []), *([f"modality={modality}"] if modality else [])]
-    dataset, _ = open_dataset(registry, name, texts)
+    dataset, _ = open_dataset(registry, name, data_texts(data, root, modality))
     report_data(dataset, name, quick=quick, as_json=as_json)
 
 
@@ -61,20 +62,23 @@ def report_data(dataset: Dataset, name: str, *, quick: bool, as_json: bool) -> N
     """Check a dataset, print what was found, and exit with 3 if there is an error, 1 if the contract is broken."""
     from uadbench.contract import dataset_checks
     from uadbench.data_checks import check_everything
+    from uadbench.findings import counted
 
-    total = len(dataset.subjects())
+    subjects = dataset.subjects()
+    total, people = len(subjects), len({s.id for s in subjects})
     with TerminalReporter().bar("subjects", total) as advance:
         found = check_everything(dataset, name, quick=quick, advance=advance)
     stop = any(f.severity == "error" for f in found)
     if as_json:
         contract = [] if quick or stop else [vars(check) for check in dataset_checks(dataset)]
-        _print_json({"dataset": name, "subjects": total, "quick": quick, "contract": contract}, found)
+        _print_json({"dataset": name, "subjects": total, "people": people, "quick": quick, "contract": contract}, found)
         stop_if(found)
         if any(check["outcome"] == "broken" for check in contract):
             raise typer.Exit(1)
         return
     _print_findings(found)
-    typer.echo(f"{name}, {total} subjects: {_summary(found)}")
+    size = counted(total, "subjects") if people == total else f"{counted(people, 'people')} in {total} entries"
+    typer.echo(f"{name}, {size}: {_summary(found)}")
     stop_if(found)
     if not quick:
         report_checks(name, dataset_checks(dataset))
@@ -87,6 +91,7 @@ def stop_if(found: Iterable[Finding]) -> None:
 
 
 def _check_tables(places: Sequence[Path], as_json: bool) -> None:
+    from uadbench.findings import counted
     from uadbench.table_checks import check_tables
 
     found, tables, left = check_tables(places)
@@ -100,7 +105,7 @@ def _check_tables(places: Sequence[Path], as_json: bool) -> None:
         _print_findings(found)
         for path in left:
             typer.echo(f"left out: {path} (no train, val or test in its name; searched for repeated rows only)")
-        typer.echo(f"{len(tables)} tables: {_summary(found)}")
+        typer.echo(f"{counted(len(tables), 'tables')}: {_summary(found)}")
     stop_if(found)
 
 

@@ -54,7 +54,9 @@ def prepare(
             "--out", "-o", help="What to write: a folder (default: prepared/NAME-RECIPE), or the manifest of nifti."
         ),
     ] = None,
-    source: Annotated[Path | None, typer.Option(help="Where the data lie; the same as --data root=...")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", "--root", help="Where the data lie; the same as --data root=...")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="standard, mddpm, mddpm-legacy, convert, or a .toml file of your own. Default: standard."),
@@ -158,6 +160,7 @@ def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset], plugins: Seq
     """Say what became of the scans and what to do next, and exit with 1 if the folder cannot be used."""
     from rich.table import Table
 
+    from uadbench.findings import counted
     from uadbench.prepare.finish import SHEET, TABLE
     from uadbench.prepare.run import TRACES
     from uadbench.prepared import prepared_facts
@@ -178,7 +181,8 @@ def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset], plugins: Seq
             typer.echo(f"and {len(by_reason) - SHOWN} more in {outcome.folder / TABLE}")
     failed = len(outcome.failed)
     typer.echo(
-        f"{outcome.done} scans prepared, {outcome.kept} kept, {failed} failed, {len(suspicious) - failed} suspicious"
+        f"{counted(outcome.done, 'scans')} prepared, {outcome.kept} kept, {failed} failed, "
+        f"{len(suspicious) - failed} suspicious"
     )
     if (outcome.folder / SHEET).is_file():
         typer.echo(f"look at: {outcome.folder / SHEET} (numbers: {outcome.folder / TABLE})")
@@ -195,10 +199,13 @@ def _print_outcome(name: str, outcome: Outcome, cls: type[Dataset], plugins: Seq
         typer.echo(f"Next: uadbench datasets check {name} {words}{also}")
         typer.echo(f"it is read with {words}, wherever the dataset {name} is named")
         return
-    typer.echo(
-        "The folder is not finished. Mend the scans that failed and give the same command again, what is finished is kept; "
-        "or give --allow-failures to go without them."
-    )
+    if outcome.done + outcome.kept:
+        typer.echo(
+            "The folder is not finished. Mend the scans that failed and give the same command again, what is finished is "
+            "kept; or give --allow-failures to go without them."
+        )
+    else:
+        typer.echo("Nothing was prepared. Mend the scans that failed and give the same command again.")
     raise typer.Exit(1)
 
 
@@ -231,6 +238,7 @@ def _manifest(
 
 def _read_all(name: str, cls: type[Dataset], texts: list[str]) -> None:
     """Read every subject, which fills caches."""
+    from uadbench.findings import counted
     from uadbench.opening import resolve_dataset
 
     dataset, _ = resolve_dataset(cls, name, texts)
@@ -241,7 +249,7 @@ def _read_all(name: str, cls: type[Dataset], texts: list[str]) -> None:
         for subject in subjects:
             dataset.load(subject).check(f"{name}: {subject.key}")
             advance(1)
-    say(f"{len(subjects)} subjects can be read")
+    say(f"{counted(len(subjects), 'subjects')} can be read")
 
 
 def _print_prepared(name: str, cls: type[Dataset], path: Path) -> None:

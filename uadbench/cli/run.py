@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,12 @@ def store_folder(given: Path | None) -> Path:
     return Path(setting("run", "out", given, env="UADBENCH_OUT", default="runs")[0]).expanduser()
 
 
+def data_texts(data: Sequence[str] | None, root: Path | None, modality: str | None) -> list[str]:
+    """Return what --data, --root and --modality say, as "key=value"; modalities may be separated by commas."""
+    words = [word.strip() for word in re.split("[,+]", modality or "") if word.strip()]
+    return [*(data or []), *([f"root={root}"] if root else []), *([f"modality={'+'.join(words)}"] if words else [])]
+
+
 def run(
     method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Names, separated by commas.")] = None,
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Names. Default: phantom.")] = None,
@@ -57,7 +64,9 @@ def run(
         typer.Option("--data", "-D", help="key=value for the dataset, such as root=/data; repeatable."),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Where the data lie; the same as --data root=...")] = None,
-    modality: Annotated[str | None, typer.Option(help="Which modality; the same as --data modality=...")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Which modality, or several joined with +; the same as --data modality=...")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="quick, paper, or another one of the method. Default: quick.")
     ] = None,
@@ -78,7 +87,7 @@ def run(
     requests = build_requests(
         methods=names_of(method), datasets=names_of(dataset), healthy=healthy, suite=suite, seed=seed, fold=fold,
         params=param or [],
-        data=[*(data or []), *([f"root={root}"] if root else []), *([f"modality={modality}"] if modality else [])],
+        data=data_texts(data, root, modality),
         preset=preset, protocol=protocol, device=device, precision=precision, references=references,
     )  # fmt: skip
     from uadbench.joined import parts_of

@@ -42,7 +42,7 @@ def check_folder(folder: Path, name: str, sources: Sequence[Path]) -> None:
     if any(full in path.resolve().parents for path in sources):
         raise UsageError(f"--out {folder} holds the data that are to be prepared; give another folder")
     there = owner(folder)
-    if there is None and folder.is_dir() and (held := sorted(p.name for p in folder.iterdir())):
+    if there is None and folder.is_dir() and (held := _held(folder)):
         raise UsageError(
             f"--out {folder} is no prepared folder and holds other things ({', '.join(held[:3])}"
             f"{', ...' if len(held) > 3 else ''}); give a folder that does not exist yet"
@@ -51,6 +51,11 @@ def check_folder(folder: Path, name: str, sources: Sequence[Path]) -> None:
         raise UsageError(f"--out {folder} was prepared from {there}; give {name} a folder of its own")
     if reason := unwritable(folder):
         raise UsageError(f"--out {folder} cannot be written: {reason}; give another folder")
+
+
+def _held(folder: Path) -> list[str]:
+    """Return what lies in a folder, but for empty folders: a full disk may have left one."""
+    return sorted(p.name for p in folder.iterdir() if not p.is_dir() or any(p.iterdir()))
 
 
 def refuse_to_replace(task: Task, number: int) -> None:

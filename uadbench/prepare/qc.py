@@ -25,6 +25,7 @@ ZOOM = (0.75, 1.4)
 """By which scans are made larger along any direction. Adults' heads lie within."""
 BRAIN_ML = (600.0, 2400.0)
 """Of an adult's brain with the fluid around it, after registration too."""
+EMPTY = 0.05
 LOST = 0.01
 """Of the brain, cut away by a box."""
 OUTSIDE = 0.1
@@ -59,6 +60,7 @@ def measure(scans: Scans) -> dict[str, Any]:
         mask = scans.foreground_on(one)
         seen = values[array(mask) > 0] if mask is not None and array(mask).any() else values.ravel()
         low, middle, high = np.percentile(seen, (1, 50, 99))
+        out[f"{name}_empty"] = float((seen == 0).mean())
         out |= {f"{name}_p1": low, f"{name}_p50": middle, f"{name}_p99": high}
         out |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
     if "lesion" in scans.masks:
@@ -110,6 +112,8 @@ def flags_of(numbers: Mapping[str, Any]) -> list[str]:
     if "dice" not in numbers:
         out += low("brain_ml", BRAIN_ML[0], "brain of {:.0f} ml")
         out += high("brain_ml", BRAIN_ML[1], "brain of {:.0f} ml")
+    for name in [n for n in numbers if n.endswith("_empty")]:
+        out += high(name, EMPTY, "{:.0%} of the brain's mask is 0 in the " + name.removesuffix("_empty"))
     out += high("lost", LOST, "{:.1%} of the brain cut away")
     out += high("lesion_outside", OUTSIDE, "{:.0%} of the lesion outside the brain")
     if numbers.get("lesion_voxels_before"):

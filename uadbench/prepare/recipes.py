@@ -138,6 +138,8 @@ def from_content(name: str, content: Mapping[str, Any], source: str) -> Recipe:
         raise UsageError(f"{source}: text must be text in quotes; got {text!r}")
     if not isinstance(listed, list) or not all(isinstance(step, dict) for step in listed):
         raise UsageError(f"{source}: steps are written as [[step]], each with a line do = ...")
+    if not listed:
+        raise UsageError(f'{source}: a recipe needs at least one step: [[step]] and a line do = "..."; {_known()}')
     steps = [_step(step, f"{source}, step {number}") for number, step in enumerate(listed, 1)]
     return Recipe(name, text, tuple(steps))
 
@@ -145,7 +147,7 @@ def from_content(name: str, content: Mapping[str, Any], source: str) -> Recipe:
 def _step(given: Mapping[str, Any], source: str) -> Step:
     word = given.get("do")
     if not isinstance(word, str):
-        raise UsageError(f'{source}: a line do = "..." is missing; steps: {", ".join(STEPS)}')
+        raise UsageError(f'{source}: a line do = "..." is missing; {_known()}')
     if word not in STEPS:
         raise UsageError(f"{source}: no step is called {word!r}.{suggest(word, STEPS)} Steps: {', '.join(STEPS)}.")
     values = {key: value for key, value in given.items() if key != "do"}
@@ -153,6 +155,10 @@ def _step(given: Mapping[str, Any], source: str) -> Step:
         return resolve(STEPS[word], [("the recipe", values)], owner=word)[0]
     except BadParameter as error:
         raise UsageError(f"{source}: {error}") from error
+
+
+def _known() -> str:
+    return f"steps: {', '.join(STEPS)}"
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -125,11 +125,14 @@ def _count(done: Done, outcome: Outcome, task: Task, note: Callable[[str], None]
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    try:
-        (folder / VOLUMES).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {folder} cannot be made: {error.strerror or error}; give another folder") from error
-    with hold(folder / "lock"):
+    with ExitStack() as stack:
+        try:
+            (folder / VOLUMES).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(folder / "lock"))
+        except OSError as error:
+            raise UsageError(
+                f"--out {folder} cannot be made: {error.strerror or error}; give another folder"
+            ) from error
         yield
 
 
