@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import uadbench
 
+from uadbench.bank import Bank
 from uadbench.data_checks import pair_findings
 from uadbench.dataset import Dataset, DatasetCard, Split, Subject, Volume
 from uadbench.errors import BadParameter, DataError, UsageError
@@ -171,6 +172,8 @@ def test_what_sets_two_joined_sets_apart_is_said() -> None:
     apart = Joined(People(names=("x", "y"), ill=True, offers=both), People(offers=frozenset()), ("a", "b"))
     assert [f.number for f in pair_findings(apart)] == [414, 415]
     assert "a has a foreground and b has none." in apart.card.note
+    told = Bank(apart, "a+b", None).check(apart.split(), masks=False).warnings
+    assert [w[:10] for w in told] == ["W-DATA-414", "W-DATA-415"]
     one = Joined(People(names=("x", "y"), ill=True, offers=both), People(offers=both), ("a", "b"))
     assert pair_findings(one) == []
     assert pair_findings(People()) == []

@@ -293,7 +293,7 @@ def test_wrong_data_stop_everything_before_training(tmp_path: Path, monkeypatch:
         return volume
 
     monkeypatch.setattr(type(plan.dataset), "load", broken)
-    with pytest.raises(DataError, match=r"test_lesion3: 1 voxels are NaN or infinite; repair or remove this image"):
+    with pytest.raises(DataError, match=r"test_lesion3: 1 voxel is NaN or infinite; repair or remove this image"):
         run(plan, tmp_path)
     assert not list(tmp_path.rglob("fitted.pt"))
 

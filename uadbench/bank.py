@@ -11,7 +11,7 @@ import numpy as np
 from uadbench.ahead import ahead
 from uadbench.arrays import FloatArray
 from uadbench.checked import Checked
-from uadbench.data_checks import check_before_run, counts
+from uadbench.data_checks import check_before_run, counts, pair_findings
 from uadbench.dataset import STAGE, Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
 from uadbench.file_checks import copies
@@ -113,6 +113,7 @@ class Bank:
         found = copies(same.values(), stage, excuse=split.leaky)
         raise_first(found, self.name)
         doubts = [*found, *gate.findings(), *gathered(416, empty)]
+        doubts += pair_findings(self.dataset)
         doubts += counts(self.dataset, list(self.dataset.subjects()), self.dataset.split(0))
         return Checked(tuple(sorted(self._sizes)), tuple(map(str, ordered(doubts))))
 

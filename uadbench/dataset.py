@@ -192,7 +192,9 @@ class Volume:
                 )
         if not np.isfinite(self.image).all():
             bad = int(np.size(self.image) - np.isfinite(self.image).sum())
-            raise DataError(f"{source}: {bad} voxels are NaN or infinite; repair or remove this image")
+            raise DataError(
+                f"{source}: {bad} voxel{'s are' if bad > 1 else ' is'} NaN or infinite; repair or remove this image"
+            )
         if self.foreground is not None and not self.foreground.any():
             raise DataError(f"{source}: the foreground mask is empty; give a mask of the tissue or remove this subject")
 

@@ -218,7 +218,7 @@ def wreck(manifest: Path, what: str) -> None:
     [
         ("truncated", "s4.nii.gz cannot be read"),
         ("not nifti", "s4.nii.gz cannot be read"),
-        ("nan", "s4.nii.gz: 1 voxels are NaN or infinite"),
+        ("nan", "s4.nii.gz: 1 voxel is NaN or infinite"),
         ("mask shape", r"s4_lesion.nii.gz has the shape \(20, 24, 5\) but s4.nii.gz has \(20, 24, 6\)"),
         ("mask affine", "s4_lesion.nii.gz has another affine than s4.nii.gz"),
         ("4d", "s4.nii.gz has 4 axes"),
