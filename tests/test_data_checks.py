@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from uadbench.bank import Bank
 from uadbench.contract import check_dataset
-from uadbench.data_checks import check_everything, page, unknown_counts
+from uadbench.data_checks import check_before_run, check_everything, page, unknown_counts
 from uadbench.dataset import ROLES, Dataset, DatasetCard, Role, Split, Subject, Volume
 from uadbench.datasets.lgg import LGG
 from uadbench.datasets.nifti import Nifti
@@ -474,7 +474,7 @@ def test_before_a_run_all_missing_files_are_counted_at_once(tmp_path: Path) -> N
     for name in ("s1", "s2", "s8"):
         (folder / f"{name}.nii.gz").unlink()
     with pytest.raises(DataError, match=r"nifti: E-DATA-201: files are missing in 3 files .*; restore them"):
-        Bank(data, "nifti", Intensity()).check(split)
+        check_before_run(split, "nifti")
 
 
 def test_a_run_refuses_what_the_check_calls_an_error() -> None:
@@ -485,7 +485,7 @@ def test_a_run_refuses_what_the_check_calls_an_error() -> None:
     with pytest.raises(DataError, match=words):
         leaking.split().check("made")
     with pytest.raises(DataError, match=words):
-        Bank(leaking, "made", Intensity()).check(leaking.split())
+        check_before_run(leaking.split(), "made")
     excused = replace(leaking, leaky="published so")
     excused.split().check("made")
     assert codes(split_findings(excused.split(), "made")) == ["W-DATA-104", "W-DATA-104"]

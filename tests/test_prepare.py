@@ -466,6 +466,15 @@ def test_numbers_and_flags_of_one_scan() -> None:
     assert numbers["lesion_kept"] == pytest.approx(2.0)
     assert numbers["lesion_outside"] == pytest.approx((lesion & ~inside).sum() / lesion.sum())
     assert numbers["t1_p50"] == pytest.approx(np.percentile(array(found.images["t1"])[inside], 50))
+    assert numbers["t1_empty"] == 0
+    assert "is 0" not in " | ".join(flags_of(numbers))
+    moved = scans(np.roll(array(found.images["t1"]), 5, axis=0), inside)
+    assert measure(moved)["t1_empty"] > 0.2
+    assert "of the brain's mask is 0 in the t1" in " | ".join(flags_of(measure(moved)))
+    # All around is 0, and no mask says that it should not be.
+    bare = measure(Scans("p1", {"t1": found.images["t1"]}, {}, {}))
+    assert "t1_empty" not in bare
+    assert "is 0" not in " | ".join(flags_of(bare))
     flags = " | ".join(flags_of(numbers))
     for words in (
         "of the template's brain", "Dice", "8 mm off", "made 0.50 times", "20.0% of the brain cut", "of the lesion outside",

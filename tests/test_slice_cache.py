@@ -167,14 +167,14 @@ def test_anything_that_matters_is_part_of_the_name(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another processor")
     assert key_of({"data": "a", "size": 96}) not in keys
     monkeypatch.undo()
-    slice_cache._code.cache_clear()
+    identity.core_code.cache_clear()
     monkeypatch.setattr(identity, "READ_WITH", ("numpy",))
     assert key_of({"data": "a", "size": 96}) not in keys
-    slice_cache._code.cache_clear()
+    identity.core_code.cache_clear()
     monkeypatch.undo()
     monkeypatch.setattr(slice_cache, "MADE_BY", slice_cache.MADE_BY[1:])
     assert key_of({"data": "a", "size": 96}) not in keys
-    slice_cache._code.cache_clear()
+    identity.core_code.cache_clear()
 
 
 def test_the_code_that_adapters_read_with_is_part_of_the_name() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from uadbench.ahead import ahead
 from uadbench.arrays import FloatArray
 from uadbench.checked import Checked
-from uadbench.data_checks import check_before_run, counts, pair_findings
+from uadbench.data_checks import counts, pair_findings
 from uadbench.dataset import STAGE, Dataset, Role, Split, Subject, Volume
 from uadbench.errors import DataError
 from uadbench.file_checks import copies
@@ -78,12 +78,11 @@ class Bank:
         return common_size(self._sizes, image_size) if self._sizes else None
 
     def check(self, split: Split, *, masks: bool = True, each_subject: Callable[[], None] = lambda: None) -> Checked:
-        """Read every subject of a split once; with `masks` lesion subjects must have one.
+        """Read every subject of a split once, after `check_before_run`; with `masks` lesion subjects must have one.
 
         Raises:
             DataError: for the first thing that is wrong, naming the file and the remedy.
         """
-        check_before_run(split, self.name)
         in_one_place = "registered" in self.dataset.provides()
         gate, empty = Gate(in_one_place), dict[str, str]()
         channels: dict[int, str] = {}

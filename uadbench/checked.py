@@ -6,14 +6,12 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from uadbench.config import cache_folder
 from uadbench.errors import StoreError
 from uadbench.files import write_atomic
-from uadbench.identity import code_of, digest, read_with
+from uadbench.identity import core_code, digest
 
 FOLDER = "checked"
 """Below the cache folder. Any file in it can be deleted at any time."""
@@ -43,7 +41,7 @@ def checked_once(recipe: Any, check: Callable[[], Checked]) -> Checked:
         recipe: what the result depends on besides code: data, split, protocol; a JSON-like value.
         check: reads the data. What it raises is raised, and nothing is kept.
     """
-    path = cache_folder() / FOLDER / f"{digest([recipe, _code()])}.json"
+    path = cache_folder() / FOLDER / f"{digest([recipe, core_code(MADE_BY)])}.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return Checked(tuple((int(h), int(w)) for h, w in kept["sizes"]), tuple(map(str, kept["warnings"])))
@@ -52,9 +50,3 @@ def checked_once(recipe: Any, check: Callable[[], Checked]) -> Checked:
     with suppress(StoreError):  # Without it the next run looks again.
         write_atomic(path, json.dumps(asdict(found)).encode())
     return found
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    here = Path(__file__).parent
-    return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY], read_with()])

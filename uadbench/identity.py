@@ -167,12 +167,15 @@ def _digest(file: Iterable[bytes]) -> Any:
 
 
 READ_WITH = ("numpy", "torch", "scipy", "nibabel", "pillow", "SimpleITK", "pydicom")
+"""Libraries between the files of a dataset and what is made of them."""
 
 
-def read_with() -> dict[str, str]:
-    """Return the versions of the libraries between the files of a dataset and what is made of them."""
+@lru_cache(maxsize=8)
+def core_code(modules: tuple[str, ...]) -> str:
+    """Return the hash of modules of the core that make something of data, and of the versions of the libraries below."""
+    here = Path(__file__).parent
     versions: dict[str, str] = {}
     for name in READ_WITH:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return versions
+    return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in modules], versions])

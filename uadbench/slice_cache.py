@@ -19,7 +19,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,12 +30,12 @@ from torch import Tensor
 from uadbench.config import cache_folder
 from uadbench.errors import Busy, Interrupted
 from uadbench.files import PART
-from uadbench.identity import code_of, digest, read_with
+from uadbench.identity import core_code, digest
 from uadbench.lock import hold
 from uadbench.volumes import ImageStore, InMemory, Planes
 
 try:
-    from isal.isal_zlib import crc32  # the same sum, ten times as quickly
+    from isal.isal_zlib import crc32  # the same sum, six times as quickly
 except ImportError:  # not built for this kind of processor
     from zlib import crc32
 
@@ -99,14 +98,7 @@ def prepared_slices(
 
 def key_of(recipe: Any) -> str:
     """Return the name of what a recipe makes: another code, library or kind of processor has another one."""
-    return digest([recipe, _code(), torch.backends.cpu.get_cpu_capability()])
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    """Return the hash of the code that prepares slices, and of the versions of the libraries below it."""
-    here = Path(__file__).parent
-    return digest([[code_of((here / f"{name}.py").read_text(encoding="utf-8")) for name in MADE_BY], read_with()])
+    return digest([recipe, core_code(MADE_BY), torch.backends.cpu.get_cpu_capability()])
 
 
 def _opened_or_made(

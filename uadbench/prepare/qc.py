@@ -60,7 +60,8 @@ def measure(scans: Scans) -> dict[str, Any]:
         mask = scans.foreground_on(one)
         seen = values[array(mask) > 0] if mask is not None and array(mask).any() else values.ravel()
         low, middle, high = np.percentile(seen, (1, 50, 99))
-        out[f"{name}_empty"] = float((seen == 0).mean())
+        if mask is not None:
+            out[f"{name}_empty"] = float((seen == 0).mean())
         out |= {f"{name}_p1": low, f"{name}_p50": middle, f"{name}_p99": high}
         out |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
     if "lesion" in scans.masks:
