@@ -65,7 +65,8 @@ class Nifti(Dataset):
     foreground: Annotated[
         Literal["auto", "file", "nonzero"],
         Field(
-            description="file: the masks given; nonzero: all that is not 0, for skull-stripped images; auto: file if given"
+            description="file: the masks given; nonzero: all that is not 0, for skull-stripped images; auto: file if given, "
+            "else nonzero"
         ),
     ] = "auto"
     registered: Annotated[

@@ -14,7 +14,7 @@ VERBS = {
     "ahead", "metrics", "statistics", "preparation", "filters", "pool", "spool", "volumes", "thresholds", "postprocess",
     "bank", "checked", "evaluation", "nets", "noise", "features", "diffusion", "training", "weights", "guard", "lock",
     "files", "store", "maps", "file_checks", "volume_checks", "registration_checks", "table_checks", "data_checks",
-    "slice_cache", "prepare", "reading", "prepared", "joined", "results", "provenance",
+    "slice_cache", "prepare", "gzipped", "reading", "prepared", "joined", "results", "provenance",
 }  # fmt: skip
 CATALOGUE = {
     "registry", "checks", "method_checks", "dataset_checks", "contract", "scaffold", "benchmark", "groups", "rows",

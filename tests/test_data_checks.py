@@ -28,7 +28,7 @@ from uadbench.joined import Joined
 from uadbench.params import resolve
 from uadbench.protocol import Intensity
 from uadbench.registry import Registry
-from uadbench.split_checks import split_findings
+from uadbench.split_checks import alone, split_findings
 from uadbench.table_checks import check_tables, person_of, role_of
 
 GRID = (14, 20, 16)
@@ -192,6 +192,15 @@ def test_a_foreground_that_is_empty_in_the_image_is_a_warning() -> None:
     found = check(Made(change=one("s1", image=emptied)))
     [empty] = [f for f in found if str(f).startswith("W-DATA-416")]
     assert list(empty.subjects) == ["s1"]
+
+
+def test_a_training_set_of_one_person_is_a_warning() -> None:
+    left = {f"s{i}": roles()[f"s{i}"] for i in (0, 5, 6, 7, 8)}
+    assert [f"{f.code} {f.message}" for f in check(Made(roles=left), quick=True) if f.number != 501] == [
+        "W-DATA-110 all of train is one person, 's0'"
+    ]
+    scans = Split(tuple(Subject("s0", scan=str(i)) for i in range(3)), (), (), ())
+    assert [f.message for f in alone(scans)] == ["all of train is one person, 's0', with 3 images"]
 
 
 def test_a_foreground_that_is_everything_is_a_warning() -> None:

@@ -391,13 +391,19 @@ def test_the_hash_follows_parameters_order_and_the_content_of_the_template(tmp_p
     assert Recipe("a", "", (N4(shrink=3),)).hash() != Recipe("a", "", (N4(),)).hash()
     hashes = []
     for name, value in (("a", 1), ("b", 1), ("c", 2)):
-        path = nifti(tmp_path / f"{name}.nii.gz", np.full((4, 4, 4), value, np.uint8))
+        brain = np.pad(np.full((4, 4, 4), value, np.uint8), 2)
+        path = nifti(tmp_path / f"{name}.nii.gz", brain)
         hashes.append(recipe.with_template(str(path)).hash())
     assert hashes[0] == hashes[1] != hashes[2]
     with pytest.raises(UsageError, match="registers to no template; leave out --template"):
         RECIPES["convert"].with_template("x.nii")
     with pytest.raises(UsageError, match=r"there is no template .*nowhere.nii; .* with --template"):
         recipe.with_template(str(tmp_path / "nowhere.nii")).hash()
+    whole = nifti(tmp_path / "{modality}.nii.gz", np.ones((4, 4, 4), np.uint8))
+    whole.rename(tmp_path / "head_t1.nii.gz")
+    for template in ("head_t1.nii.gz", "head_{modality}.nii.gz"):
+        with pytest.raises(UsageError, match="a template must be a brain without skull"):
+            recipe.with_template(str(tmp_path / template)).hash()
 
 
 def test_what_a_recipe_says_of_registration() -> None:
@@ -415,6 +421,11 @@ def test_what_a_recipe_says_of_registration() -> None:
         ({"step": [{"do": "n4"}, {"do": "resample", "mm": -1}]}, r"step 2: resample.mm must be number > 0"),
         ({"step": [{"do": "resample", "how": "cubic"}]}, "how must be one of: linear, bspline; got 'cubic'"),
         ({"step": [{"do": "crop_pad", "size": [1, 2]}]}, "crop_pad.size must be 3 integers"),
+        (
+            {"step": [{"do": "crop_pad", "centre": "template"}]},
+            "x, step 1: crop_pad goes by the template; put the step reg",
+        ),
+        ({"step": [{"do": "crop_to_brain"}, {"do": "register"}]}, "step 1: crop_to_brain goes by the template"),
         ({"step": [{"to": "RAS"}]}, 'a line do = "..." is missing; steps: reorient'),
         ({"steps": []}, r"nothing is called 'steps' here. Did you mean 'step'\?"),
         ({"step": {"do": "n4"}}, r"steps are written as \[\[step\]\]"),

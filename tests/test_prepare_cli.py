@@ -26,7 +26,7 @@ from fake_data import nifti
 from uadbench.cli.data_prepare import Opening
 from uadbench.errors import BadParameter, DataError, Interrupted, StoreError, UsageError
 from uadbench.prepare import sheet, work
-from uadbench.prepare.finish import Outcome
+from uadbench.prepare.finish import COLUMNS, Outcome
 from uadbench.prepare.recipes import Recipe, from_content
 from uadbench.prepare.run import prepare
 from uadbench.prepare.work import Task
@@ -177,6 +177,8 @@ def test_the_same_dataset_reads_what_was_prepared(folder: Path) -> None:
         rows = list(csv.DictReader(file))
     assert {row["key"] for row in rows} == {"p0", "p1", "p2", "p3", "p4"}
     assert {row["lesion_voxels_before"] for row in rows} == {"8"}
+    described = {name.format(modality="t1") for name in COLUMNS}
+    assert set(rows[0]) < described
     before = times(folder)
     again = uadbench_here(*command(folder), cwd=folder)
     assert "0 scans prepared, 5 kept" in again.stdout
@@ -525,6 +527,7 @@ def test_the_sheet_grows_with_the_scans_and_says_when_it_has_not_all(
         (("walks", "--source", "nowhere", "--out", "o"), 3, "nowhere"),
         (("walks", "--root", "nowhere", "--out", "o"), 3, "nowhere"),
         (("walks", "--out", "o", "--source", "raw", "--template", "no.nii"), 2, "there is no template no.nii"),
+        (("walks", "--out", "o", "--source", "raw", "--template", "walks.py"), 2, "template: walks.py cannot be read"),
         ((), 2, "say which dataset is to be prepared"),
     ],
 )

@@ -14,8 +14,9 @@ import pytest
 from uadbench.dataset import Dataset
 from uadbench.errors import DataError
 from uadbench.file_checks import header_of
+from uadbench.gzipped import inflated, open_gzip
 from uadbench.opening import open_dataset
-from uadbench.reading import PADDING, open_gzip, read_volume, why_not_read
+from uadbench.reading import PADDING, read_volume, why_not_read
 from uadbench.registry import Registry
 
 
@@ -39,6 +40,7 @@ def test_both_inflate_the_same(scan: Path, inflated_by: str) -> None:
     with open_gzip(scan) as stream:
         assert stream.read() == gzip.decompress(scan.read_bytes())
         assert type(stream).__module__.startswith({"isal": "isal", "zlib": "gzip"}[inflated_by])
+    assert inflated(scan, 10**6) == gzip.decompress(scan.read_bytes())
 
 
 def test_a_compressed_volume_is_read_as_nibabel_reads_it(scan: Path, inflated_by: str) -> None:
@@ -54,7 +56,7 @@ def test_a_changed_byte_is_seen_though_all_voxels_can_be_read(scan: Path, inflat
     packed[len(packed) // 2] ^= 1
     scan.write_bytes(packed)
     assert nibabel.load(scan).get_fdata().shape == (12, 9, 7)  # What reads up to the last voxel sees nothing.
-    with pytest.raises(DataError, match=r"é.nii.gz cannot be read .*(CRC|[Cc]hecksum)"):
+    with pytest.raises(DataError, match=r"é.nii.gz cannot be read .*(CRC|[Cc]hecksum|data check)"):
         read_volume(scan, "test")
 
 
@@ -84,6 +86,16 @@ def test_a_file_of_several_members_is_one_volume(scan: Path, inflated_by: str) -
     expected = read_volume(scan, "test").data
     scan.write_bytes(gzip.compress(raw[:500]) + gzip.compress(raw[500:]))
     np.testing.assert_array_equal(read_volume(scan, "test").data, expected)
+
+
+@pytest.mark.parametrize(("rest", "words"), [(b"\0" * 700, ""), (b"\0x", "follows its end"), (b"\x1f", "too early")])
+def test_only_zeros_may_follow_the_last_member(scan: Path, inflated_by: str, rest: bytes, words: str) -> None:
+    scan.write_bytes(scan.read_bytes() + rest)
+    if not words:
+        assert read_volume(scan, "test").data.size
+        return
+    with pytest.raises(DataError, match=f"cannot be read .*{words}"):
+        read_volume(scan, "test")
 
 
 def test_the_header_of_an_image_in_two_files_is_part_of_its_content(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from uadbench.findings import gathered, ordered, raise_first
 from uadbench.preparation import normalise
 from uadbench.protocol import Intensity
 from uadbench.registration_checks import Gate
-from uadbench.split_checks import HEALTHY, LESIONS
+from uadbench.split_checks import HEALTHY, LESIONS, alone
 from uadbench.volume_checks import EMPTY, empty_share, image_hash
 
 MEMORY = 2 * 2**30
@@ -112,7 +112,7 @@ class Bank:
         found = copies(same.values(), stage, excuse=split.leaky)
         raise_first(found, self.name)
         doubts = [*found, *gate.findings(), *gathered(416, empty)]
-        doubts += pair_findings(self.dataset)
+        doubts += [*alone(split), *pair_findings(self.dataset)]
         doubts += counts(self.dataset, list(self.dataset.subjects()), self.dataset.split(0))
         return Checked(tuple(sorted(self._sizes)), tuple(map(str, ordered(doubts))))
 

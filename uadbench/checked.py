@@ -16,7 +16,7 @@ from uadbench.identity import core_code, digest
 FOLDER = "checked"
 """Below the cache folder. Any file in it can be deleted at any time."""
 
-MADE_BY = ("bank", "data_checks", "dataset", "file_checks", "findings", "joined", "preparation", "reading",
+MADE_BY = ("bank", "data_checks", "dataset", "file_checks", "findings", "gzipped", "joined", "preparation", "reading",
            "registration_checks", "split_checks", "volume_checks")  # fmt: skip
 """Core modules that look at data before a run. The adapter's own code is part of the data's fingerprint."""
 

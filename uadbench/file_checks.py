@@ -13,7 +13,8 @@ import numpy as np
 from uadbench.arrays import FloatArray
 from uadbench.dataset import Subject
 from uadbench.findings import Finding, counted, finding, gathered, names
-from uadbench.reading import NIFTI, PICTURES, SAME_PLACE, apart, open_gzip, why_not_read
+from uadbench.gzipped import open_gzip
+from uadbench.reading import NIFTI, PICTURES, SAME_PLACE, apart, why_not_read
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ CODES: dict[int, Code] = {
               "compare results within a fold, or test the same people in every fold"),
     109: Code("error", "a table of a split cannot be used",
               "give CSV files with a column that names the subject or the image"),
+    110: Code("warning", "one person only is in train",
+              "healthy is then whatever that person looks like; add people, or call each one by a name of its own if they "
+              "are several"),
     201: Code("error", "files are missing",
               "restore them, or take the subjects out"),
     202: Code("error", "files may not be read",

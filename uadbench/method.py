@@ -8,7 +8,9 @@ This module imports neither torch nor numpy when it is loaded, so that catalogue
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,6 +96,12 @@ Advance = Callable[..., None]
 """advance(n=1, **info): n more units are done; `info` (a loss, say) is shown beside the bar."""
 
 
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="uadbench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @dataclass
 class Run:
     """Where and how a method runs, and its channel to the outside.
@@ -102,7 +110,8 @@ class Run:
         device: such as "cpu" or "cuda".
         seed: of this run; everything random must follow from it.
         precision: of the arithmetic inside networks.
-        folder: the only place where a method may write; a checkpoint in it is found again when the run is resumed.
+        folder: the only place where a method may write; a checkpoint in it is found again when the run is resumed. If
+            none is given it is a temporary one, removed when the process ends.
         record: facts for the provenance, such as the optimiser steps made and the images seen.
         bar: opens a progress bar, `with run.bar("train", total) as advance: ...`.
         should_stop: True once the user asked to stop; ask it in every long loop.
@@ -111,7 +120,7 @@ class Run:
     device: str = "cpu"
     seed: int = 0
     precision: Precision = "fp32"
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="uadbench-")))
+    folder: Path = field(default_factory=_temporary)
     record: dict[str, Any] = field(default_factory=dict)
     bar: Callable[[str, int], AbstractContextManager[Advance]] = lambda label, total: nullcontext(_ignore)
     should_stop: Callable[[], bool] = lambda: False

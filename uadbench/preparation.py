@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from uadbench.arrays import BoolArray, FloatArray
@@ -10,10 +13,10 @@ from uadbench.errors import DataError
 from uadbench.protocol import Intensity
 
 SAMPLE = 2**12
-"""Values that tell about where a quantile lies."""
+"""About so many values tell where a quantile lies."""
 
 CHUNK = 2**17
-"""Voxels that are scaled at a time: the float64 values in between stay in the processor's cache."""
+"""Voxels that are looked at at a time: what is made of them stays in the processor's cache."""
 
 
 def normalise(volume: Volume, rule: Intensity) -> FloatArray:
@@ -28,38 +31,59 @@ def normalise(volume: Volume, rule: Intensity) -> FloatArray:
     out = np.zeros(volume.image.shape, np.float32)
     inside = volume.foreground if volume.foreground is not None else np.ones(volume.grid, bool)
     for c, channel in enumerate(volume.image):
-        tissue = channel[inside]
-        low, high = (quantile(tissue, percent / 100) for percent in (rule.low, rule.high))
+        tissue = channel[inside].astype(np.float32, copy=False)
+        low, high = quantiles(tissue, (rule.low / 100, rule.high / 100))
         if not high > low:
             raise DataError(
                 f"E-DATA-402: {volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground; "
                 "restore or remove this image"
             )
-        scaled = np.empty(len(tissue), np.float32)
-        for start in range(0, len(tissue), CHUNK):
-            part = (tissue[start : start + CHUNK] - low) / (high - low)
-            scaled[start : start + CHUNK] = np.clip(part, 0.0, 1.0 if rule.clip_high else None)
-        out[c][inside] = scaled
+        for piece in _pieces(tissue):
+            piece[:] = (piece - low) / (high - low)
+            np.clip(piece, 0.0, 1.0 if rule.clip_high else None, out=piece)
+        out[c][inside] = tissue
     return out
 
 
-def quantile(values: FloatArray, q: float) -> np.float64:
-    """Return `np.quantile(values, [q])[0]` of finite values (N,), to the bit, in about a sixth of the time.
+def _pieces(values: FloatArray) -> Iterator[FloatArray]:
+    """Yield views of `values` (N,), one after the other."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
-    Sorted values of a sample tell between which two bounds the quantile must be; only values between them are sorted.
+
+def quantiles(values: FloatArray, levels: Sequence[float]) -> list[np.float64]:
+    """Return `np.quantile(values, levels)` of finite values (N,), to the bit, in about a sixth of the time.
+
+    Sorted values of a sample tell beyond which bound a quantile must lie; only values up to it are sorted.
     """
     n = len(values)
-    sample = np.sort(values[:: max(1, n // SAMPLE)])
+    if n < SAMPLE:
+        return [np.float64(np.quantile(values, [q])[0]) for q in levels]
+    sample = np.sort(values[:: n // SAMPLE])
+    bounds = [_bound(sample, q) for q in levels]
+    tails: list[list[FloatArray]] = [[] for _ in levels]
+    for piece in _pieces(values):
+        for q, bound, tail in zip(levels, bounds, tails, strict=True):
+            tail.append(piece[piece <= bound if q < 0.5 else piece >= bound])
+    return [_quantile(values, np.concatenate(tail), q) for q, tail in zip(levels, tails, strict=True)]
+
+
+def _bound(sample: FloatArray, q: float) -> float:
+    """Return the value up to which (q < 0.5) or from which on all values must be kept to have the quantile among them."""
     place, spread = q * len(sample), 2 + 4 * (len(sample) * q * (1 - q)) ** 0.5  # four standard deviations
-    first, last = int(place - spread), int(place + spread)
-    low = sample[first] if first > 0 else -np.inf
-    high = sample[last] if last < len(sample) else np.inf
-    between = values[(values >= low) & (values <= high)]
-    rank = q * (n - 1)
-    begin = int(rank) - int(np.count_nonzero(values < low))
-    if n < SAMPLE or not 0 <= begin < len(between) - 1:  # The sample was misleading.
+    if q < 0.5:
+        last = int(place + spread)
+        return float(sample[last]) if last < len(sample) else math.inf
+    first = int(place - spread)
+    return float(sample[first]) if first > 0 else -math.inf
+
+
+def _quantile(values: FloatArray, tail: FloatArray, q: float) -> np.float64:
+    """Return a quantile of `values`, of which `tail` are the lowest (q < 0.5) or highest ones."""
+    rank = q * (len(values) - 1)
+    begin = int(rank) - (0 if q < 0.5 else len(values) - len(tail))
+    if not 0 <= begin < len(tail) - 1:  # The sample was misleading.
         return np.float64(np.quantile(values, [q])[0])
-    two = np.partition(between, [begin, begin + 1])[begin : begin + 2]
+    two = np.partition(tail, [begin, begin + 1])[begin : begin + 2]
     return np.float64(np.quantile(two, [rank - int(rank)])[0])
 
 

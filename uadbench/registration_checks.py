@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from uadbench.arrays import BoolArray, FloatArray
 from uadbench.dataset import Role, Subject, Volume
 from uadbench.findings import Finding, gathered
-from uadbench.preparation import quantile
+from uadbench.preparation import quantiles
 from uadbench.split_checks import HEALTHY
 
 SIDE = 24
@@ -158,7 +158,7 @@ def _turn(cube: Cube, turn: Turn) -> Cube:
 
 
 def _grey(values: FloatArray) -> FloatArray:
-    low, high = (quantile(values, q) for q in (0.01, 0.99))
+    low, high = quantiles(values, (0.01, 0.99))
     return np.asarray(np.clip((values - low) / max(float(high - low), 1e-12), 0, 1))
 
 

@@ -42,7 +42,7 @@ except ImportError:  # not built for this kind of processor
 FOLDER = "slices"
 """Below the cache folder. Any file in it can be deleted at any time; a run that is reading it goes on."""
 
-MADE_BY = ("volumes", "preparation", "dataset", "reading", "prepared", "joined", "bank")
+MADE_BY = ("volumes", "preparation", "dataset", "gzipped", "reading", "prepared", "joined", "bank")
 """Core modules between the files of a dataset and its slices. The adapter's own code is part of the data's fingerprint."""
 
 MAGIC = b"uadbench-slices1"
@@ -148,6 +148,7 @@ def _make(path: Path, planes: Iterable[Planes]) -> None:
             _Writer(file).write(planes)
         # Without fsync: after a power failure the checksum tells that bytes are missing.
         temporary.replace(path)
+        _verified.add(_state(path, path.stat()))  # Reading it at once would show the system's memory, not the disk.
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -298,13 +299,18 @@ def _read_index(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
     at, length, checksum, magic = TRAILER.unpack(file.read(TRAILER.size))
     if magic != MAGIC or at + length != end:
         raise _Damaged
-    known = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    known = _state(path, stat)
     if known not in _verified and _checksum(file, end) != checksum:
         raise _Damaged
     _verified.add(known)
     file.seek(at)
     index: list[dict[str, Any]] = json.loads(file.read(length))
     return index
+
+
+def _state(path: Path, stat: os.stat_result) -> tuple[str, int, int, int]:
+    """Return what changes if a file does."""
+    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def _checksum(file: IO[bytes], end: int) -> int:

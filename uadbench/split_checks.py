@@ -27,7 +27,7 @@ def split_findings(split: Split, name: str, *, needed: Sequence[str] = NEEDED) -
     for role, subject in split.items():
         stages[STAGE[role]].add(subject.id)
         lines[subject.key, role] += 1
-    out = _empty(split, name, needed)
+    out = [*_empty(split, name, needed), *alone(split)]
     for role in ROLES:
         twice = [key for (key, where), n in lines.items() if where == role and n > 1]
         if twice:
@@ -125,6 +125,15 @@ def unequal_tests(folds: Mapping[int, Iterable[str]], role: str) -> list[Finding
         f"{least} and {most} of {len(folds)}"
     )
     return [finding(108, what, rare)]
+
+
+def alone(split: Split) -> list[Finding]:
+    """Return a warning for a training set of one person, whose many pictures may hide that there is nobody else."""
+    people = {subject.id for subject in split.train}
+    if len(people) != 1:
+        return []
+    images = "" if len(split.train) == 1 else f", with {len(split.train)} images"
+    return [finding(110, f"all of train is one person, {people.pop()!r}{images}")]
 
 
 def _empty(split: Split, name: str, needed: Sequence[str]) -> list[Finding]:

@@ -5,6 +5,7 @@ Slicing, resizing and masking are done here once, for all methods alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,12 @@ from uadbench.arrays import FloatArray
 from uadbench.dataset import Volume
 from uadbench.errors import DegenerateScores, Incompatible
 from uadbench.method import Batch, Method, derive_seed
+
+CACHED = 2**18
+"""Pixels that are resized at a time."""
+
+FULL = 254
+"""Byte of a pixel that lies wholly in a mask; even, so that half of it is a byte too."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,18 @@ class WorkingGrid:
             return image
         if not image.numel():
             return image.new_empty(*image.shape[:2], *self.working)
-        # As channels of one image they take two thirds of the time.
-        channels = image.reshape(1, -1, *self.native)
-        small = functional.interpolate(channels, self.working, mode="bilinear", antialias=True, align_corners=False)
-        return small.reshape(*image.shape[:2], *self.working)
+        # As channels of one image they take two thirds of the time; a few at a time stay in the processor's cache.
+        few = torch.split(image.reshape(1, -1, *self.native), max(1, CACHED // math.prod(self.native)), dim=1)
+        small = [functional.interpolate(x, self.working, mode="bilinear", antialias=True) for x in few]
+        return torch.cat(small, dim=1).reshape(*image.shape[:2], *self.working)
 
     def down_mask(self, mask: Tensor) -> Tensor:
-        """Resize masks bool (N, H, W); True where at least half of the area is."""
-        return self.down(mask[:, None].float())[:, 0] >= 0.5
+        """Resize masks bool (N, H, W); True where at least half of the area is (areas are rounded to 1/254)."""
+        if self.native == self.working or not mask.numel():
+            return mask if mask.numel() else mask.new_empty(len(mask), *self.working)
+        # torch resizes 4 interleaved channels of bytes in a tenth of the time: four slices are one picture.
+        area = functional.interpolate(_interleaved(mask), self.working, mode="bilinear", antialias=True)
+        return area.reshape(-1, *self.working)[: len(mask)] >= FULL // 2
 
     def up(self, anomaly_map: Tensor) -> Tensor:
         """Resize maps (N, h, w) back to the native size, without what was padded."""
@@ -62,6 +73,17 @@ class WorkingGrid:
         if self.native == self.working:
             return anomaly_map
         return functional.interpolate(anomaly_map[:, None], self.native, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _interleaved(mask: Tensor) -> Tensor:
+    """Return masks bool (N, H, W) as bytes (N/4, 4, H, W) in channels-last order, `FULL` where they are True."""
+    count, h, w = mask.shape
+    four = np.zeros((-(-count // 4), h, w, 4), np.uint8)
+    for i in range(4):
+        part = mask[i::4].numpy().view(np.uint8)
+        four[: len(part), ..., i] = part
+    four *= FULL
+    return torch.from_numpy(four).permute(0, 3, 1, 2)
 
 
 def common_size(sizes: Iterable[tuple[int, int]], image_size: int | None) -> tuple[int, int]:
@@ -111,15 +133,18 @@ def to_planes(
     if volume.foreground is None:
         chosen = np.arange(volume.grid[0])
     else:
-        area = volume.foreground.sum(axis=(1, 2))
+        area = np.array([np.count_nonzero(part) for part in volume.foreground])
         chosen = np.flatnonzero((area > 0) & (area >= at_least * area.max()))
     grid = WorkingGrid.of(volume.grid[1:], method.image_size)
     if method.ndim == 3:
         chosen = np.arange(volume.grid[0])
-    planes = grid.down(torch.from_numpy(np.ascontiguousarray(image[:, chosen].swapaxes(0, 1))))
+    # Mostly the chosen slices follow each other; then nothing is copied.
+    follow = len(chosen) and chosen[-1] - chosen[0] == len(chosen) - 1
+    part = slice(int(chosen[0]), int(chosen[-1]) + 1) if follow else chosen
+    planes = grid.down(torch.from_numpy(np.ascontiguousarray(image[:, part].swapaxes(0, 1))))
     mask = None
     if volume.foreground is not None:
-        mask = grid.down_mask(torch.from_numpy(volume.foreground[chosen]))
+        mask = grid.down_mask(torch.from_numpy(volume.foreground[part]))
     if size is not None and method.ndim == 2:
         planes = _pad(planes, size)
         mask = None if mask is None else _pad(mask, size)

@@ -214,16 +214,21 @@ def files_part(given: argparse.Namespace) -> bool:
         nibabel.Nifti1Image(voxels, np.eye(4)).to_filename(path)
     data = Synthetic(tuple(given.file_shape), given.files, files)
     rule = get_protocol("brain-v1").preparation.intensity
-    number = iter(range(10**6))
+    number = iter(range(1, 10**6))
 
     def bank() -> Bank:
         return Bank(data, "synthetic", rule, memory=0)
 
-    def epoch(recipe: int) -> None:
+    def epoch(recipe: int) -> Path:
         store = prepared_slices(["files", recipe], planes_of(data, bank(), given.image_size))
         assert isinstance(store, MappedSlices)
         for _ in HealthyImages(store, seed=0).batches(BATCH):
             pass
+        return store.path
+
+    def first_epoch() -> None:
+        # Nothing is left behind: a file system in memory, or its cache, would grow from round to round.
+        epoch(next(number)).unlink()
 
     def only_read() -> None:
         for path in files:
@@ -233,7 +238,7 @@ def files_part(given: argparse.Namespace) -> bool:
     candidates: dict[str, Callable[[], Any]] = {
         read: only_read,
         "reading": lambda: [read_volume(path, "synthetic").spacing for path in files],
-        first: lambda: epoch(next(number)),
+        first: first_epoch,
         "second epoch": lambda: epoch(0),
     }
     if importlib.util.find_spec("torchio"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uadbench.cli.console import TerminalReporter, out, say
+from uadbench.cli.requests import modalities_of
 from uadbench.cli.run import Plugins, warn_without_cache
 from uadbench.config import check_names
 from uadbench.errors import Interrupted, UsageError
@@ -133,7 +133,7 @@ def _by_recipe(
 
     dataset, values = resolve_dataset(cls, name, texts)
     asked = given["--modality"] or (values["modality"].value if values["modality"].source == "command line" else "")
-    wanted = tuple(word.strip() for word in re.split("[,+]", asked) if word.strip())
+    wanted = tuple(modalities_of(asked))
     if target is None:
         target = Path("prepared") / file_name(f"{adapter_name(cls)}-{recipe.name}")
         say(f"writing into {target}; --out names another folder")

@@ -110,6 +110,11 @@ def parse_seeds(text: str, source: str = "--seed") -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+def modalities_of(text: str) -> list[str]:
+    """Return the modalities that a text names, joined with + or separated by commas."""
+    return [word.strip() for word in text.replace("+", ",").split(",") if word.strip()]
+
+
 def names_of(given: Sequence[str] | None) -> list[str]:
     """Return the names of texts that hold several each, separated by commas."""
     return [name.strip() for text in given or () for name in text.split(",") if name.strip()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uadbench.cli.console import TerminalReporter, out, print_board, say
-from uadbench.cli.requests import build_requests, names_of, share_data
+from uadbench.cli.requests import build_requests, modalities_of, names_of, share_data
 from uadbench.config import cache_folder, check_names, setting
 from uadbench.errors import DataError
 
@@ -41,7 +40,7 @@ def store_folder(given: Path | None) -> Path:
 
 def data_texts(data: Sequence[str] | None, root: Path | None, modality: str | None) -> list[str]:
     """Return what --data, --root and --modality say, as "key=value"; modalities may be separated by commas."""
-    words = [word.strip() for word in re.split("[,+]", modality or "") if word.strip()]
+    words = modalities_of(modality or "")
     return [*(data or []), *([f"root={root}"] if root else []), *([f"modality={'+'.join(words)}"] if words else [])]
 
 

@@ -19,6 +19,36 @@ from uadbench.prepare.work import RECORD, Task, folder_of
 from uadbench.prepared import OWN_COLUMNS, finish
 
 TABLE = "qc.csv"
+COLUMNS = {
+    "key": "the scan",
+    "flags": "what is suspicious about it, with semicolons between, or why it failed (limits: uadbench/prepare/qc.py)",
+    "person": "whose scan it is",
+    "metric": "mutual information with the template after registration, negative; lower is better",
+    "lost": "share of the brain that boxes cut away",
+    "brain_ml": "millilitres of the foreground at the end; after affine registration those of the template",
+    "coverage": "share of the template's brain that the foreground covers",
+    "dice": "overlap of the foreground and the template's brain",
+    "centroid_mm": "millimetres between the middles of both",
+    "zoom_min": "how many times as large the scan was made along the direction where that is least",
+    "zoom_max": "the same where it is most",
+    "{modality}_empty": "share of the foreground where the image is exactly 0",
+    "{modality}_p1": "1st percentile of the image in the foreground (of all voxels without one)",
+    "{modality}_p50": "median",
+    "{modality}_p99": "99th percentile",
+    "{modality}_min": "smallest value anywhere",
+    "{modality}_max": "largest value anywhere",
+    "lesion_voxels_before": "voxels of the lesion mask as it lies in the file",
+    "lesion_ml_before": "their millilitres",
+    "lesion_voxels": "voxels of the prepared lesion mask",
+    "lesion_ml": "their millilitres",
+    "lesion_kept": "millilitres of the lesion after, as a share of before times the change of size by the registration",
+    "lesion_outside": "share of the lesion outside the foreground",
+    "voxels": "grid of the first image, from left to right, back to front, bottom to top",
+    "mm": "edges of a voxel in the same order",
+    "seconds": "that the scan took",
+    "folder": "where its files and record.json lie",
+}
+"""Of the table; {modality} stands for t1, t2 and so on. Numbers that a scan does not have are empty."""
 SHEET = "qc.png"
 
 

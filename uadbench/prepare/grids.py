@@ -105,6 +105,11 @@ class CropToBrain(Step):
     margin: Annotated[float, Field(ge=0, description="millimetres that are kept around it")] = 0.0
     last_plane: Annotated[bool, Field(description="keep the last plane with brain along each axis")] = True
 
+    @property
+    def by_template(self) -> bool:
+        """Whether the box is the template's."""
+        return self.around == "template"
+
     def __call__(self, scans: Scans) -> Note:
         """Crop everything."""
         reference = scans.one_grid(self.name)
@@ -130,6 +135,11 @@ class CropPad(Step):
         160,
     )
     centre: Annotated[Around, Field(description="of what: the grid, each scan's own brain, or the template's")] = "grid"
+
+    @property
+    def by_template(self) -> bool:
+        """Whether the middle is the template's."""
+        return self.centre == "template"
 
     def __call__(self, scans: Scans) -> Note:
         """Crop or pad everything."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from uadbench.params import describe
+from uadbench.prepare.finish import COLUMNS, SHEET, TABLE
 from uadbench.prepare.recipes import RECIPES, STEPS, Recipe, as_toml
 from uadbench.prepare.steps import Step
 
@@ -79,6 +80,12 @@ def page() -> str:
         OWN.format(example=EXAMPLE),
         "## Steps\n",
         *(_step(step) for step in STEPS.values()),
+        "## The quality table\n",
+        f"`{TABLE}` has a line for each scan, the suspicious ones first; `{SHEET}` shows them in the same order. Numbers "
+        "that a scan does not have are empty.\n",
+        "| column | meaning |\n|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in COLUMNS.items()),
+        "",
     ]
     return "\n".join(parts)
 

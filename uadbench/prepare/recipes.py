@@ -141,6 +141,11 @@ def from_content(name: str, content: Mapping[str, Any], source: str) -> Recipe:
     if not listed:
         raise UsageError(f'{source}: a recipe needs at least one step: [[step]] and a line do = "..."; {_known()}')
     steps = [_step(step, f"{source}, step {number}") for number, step in enumerate(listed, 1)]
+    for number, step in enumerate(steps, 1):
+        if step.by_template and not any(isinstance(earlier, Register) for earlier in steps[: number - 1]):
+            raise UsageError(
+                f"{source}, step {number}: {step.name} goes by the template; put the step register before it"
+            )
     return Recipe(name, text, tuple(steps))
 
 

@@ -37,6 +37,11 @@ class Step(ABC):
             DataError: naming the scan and the remedy.
         """
 
+    @property
+    def by_template(self) -> bool:
+        """Whether it goes by the template of an earlier step `register`."""
+        return False
+
     def inputs(self) -> dict[str, str]:
         """Return the hashes of the files that decide what the step does.
 

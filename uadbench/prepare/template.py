@@ -65,21 +65,50 @@ def template_file(template: str, modality: str = "") -> Path:
 
 
 def template_hashes(template: str) -> dict[str, str]:
-    """Return the hash of every file that a template stands for."""
+    """Return the hash of every file that a template stands for.
+
+    Raises:
+        UsageError: if one does not exist, cannot be read or is no brain without skull.
+    """
     if MODALITY not in template:
-        return {"": file_hash(template_file(template))}
+        path = template_file(template)
+        _known_to_be_a_brain(path)
+        return {"": file_hash(path)}
     before, _, after = template.partition(MODALITY)
     folder = Path(before).expanduser()
     parent, start = (folder, "") if before.endswith("/") or not before else (folder.parent, folder.name)
     end = Path(after).name
-    found = {
-        path.name: file_hash(path)
-        for path in sorted(parent.glob("*"))
-        if path.is_file() and path.name.startswith(start) and path.name.endswith(end)
-    }
+    files = [path for path in sorted(parent.glob("*")) if path.name.startswith(start) and path.name.endswith(end)]
+    found = {path.name: file_hash(path) for path in files if path.is_file()}
     if not found or "/" in after:
         raise UsageError(f"no file is like the template {template}; {MODALITY} stands for t1, t2 and so on in its name")
+    for name in found:
+        _known_to_be_a_brain(parent / name)
     return found
+
+
+def _known_to_be_a_brain(path: Path) -> None:
+    """Raise UsageError if a template cannot be used: told once, before any scan is read."""
+    try:
+        _brain(path)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+
+
+@lru_cache(maxsize=8)
+def _brain(path: Path) -> Image:
+    """Return a template on its own grid.
+
+    Raises:
+        DataError: if it cannot be read or is no brain without skull.
+    """
+    image = to_image(read_volume(path, "template"))
+    share = float(np.mean(array(image) > 0))
+    if not 0.02 < share < 0.6:
+        raise DataError(
+            f"{path} is not 0 in {share:.0%} of its voxels; a template must be a brain without skull, with 0 outside"
+        )
+    return image
 
 
 def modality_of(template: str, there: list[str], by: str) -> str:
@@ -99,14 +128,8 @@ def load_template(template: str, modality: str, mm: float | None) -> Template:
         DataError: if it cannot be read or is no brain without skull.
     """
     path = template_file(template, modality)
-    image = to_image(read_volume(path, "template"))
-    values = array(image)
-    share = float(np.mean(values > 0))
-    if not 0.02 < share < 0.6:
-        raise DataError(
-            f"{path} is not 0 in {share:.0%} of its voxels; a template must be a brain without skull, with 0 outside"
-        )
-    mask = with_data((values > 0).astype(np.uint8), image)
+    image = _brain(path)
+    mask = with_data((array(image) > 0).astype(np.uint8), image)
     name = ICBM152 if template == ICBM152 else path.name
     if mm is None or np.allclose(image.GetSpacing(), mm):
         return Template(name, image, mask)
