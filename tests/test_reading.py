@@ -143,6 +143,16 @@ def test_what_is_no_grey_volume_in_space_is_told_in_one_sentence(
         read_volume(path, "test")
 
 
+def test_what_is_raised_is_not_printed_too(scan: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw = bytearray(gzip.decompress(scan.read_bytes()))
+    raw[70:72] = np.int16(9999).tobytes()  # datatype
+    scan.write_bytes(gzip.compress(bytes(raw)))
+    with pytest.raises(DataError, match="data code 9999 not recognized"):
+        read_volume(scan, "test")
+    assert header_of(scan)[1] == 203
+    assert not caplog.records
+
+
 def _bytes(image: nibabel.Nifti1Image, affine: np.ndarray) -> bytes:
     """Return the image as bytes, with an affine that nibabel would not write."""
     raw = bytearray(image.to_bytes())

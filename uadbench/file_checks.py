@@ -14,7 +14,7 @@ from uadbench.arrays import FloatArray
 from uadbench.dataset import Subject
 from uadbench.findings import Finding, counted, finding, gathered, names
 from uadbench.gzipped import open_gzip
-from uadbench.reading import NIFTI, PICTURES, SAME_PLACE, apart, why_not_read
+from uadbench.reading import NIFTI, PICTURES, SAME_PLACE, apart, open_volume, why_not_read
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,9 @@ def header_of(path: Path) -> tuple[Header | None, int, str]:
 
 
 def _nifti_header(path: Path) -> tuple[Header | None, int, str]:
-    import nibabel
 
     try:
-        image = nibabel.load(path)
+        image = open_volume(path)
         number, text = why_not_read(image, path)
     except FileNotFoundError:
         return None, 201, ""

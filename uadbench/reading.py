@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -70,10 +71,8 @@ def read_volume(path: Path, owner: str) -> Scan:
     Raises:
         DataError: if it is missing, damaged, not 3-D, absurdly large, or too large for the memory.
     """
-    import nibabel
-
     try:
-        header = nibabel.load(path)
+        header = open_volume(path)
         number, words = why_not_read(header, path)
         if number:
             raise DataError(f"{owner}: {path} {words}; {_REMEDIES[number]}")
@@ -97,6 +96,18 @@ def read_volume(path: Path, owner: str) -> Scan:
     x, y, z = (float(s) for s in image.header.get_zooms()[:3])
     affine = np.asarray(image.affine, np.float64)
     return Scan(np.ascontiguousarray(data.transpose(2, 1, 0)), affine, (z, y, x), path)
+
+
+def open_volume(path: Path) -> Any:
+    """Return a volume as nibabel opens it, with its header only. What is raised is not printed too."""
+    import nibabel
+
+    logging.getLogger("nibabel.global").addFilter(_not_raised)
+    return nibabel.load(path)
+
+
+def _not_raised(record: logging.LogRecord) -> bool:
+    return "not attempting fix" not in record.getMessage()
 
 
 def _voxels(image: Any, path: Path) -> tuple[Any, FloatArray]:
