@@ -114,6 +114,15 @@ class VolumeSet(Dataset):
         facts = prepared_facts(self.root)
         return str(facts["recipe"]), str(facts["recipe_hash"])
 
+    def foreground_from(self) -> str:
+        """Return where foregrounds come from; of prepared data that is what `skull_strip` went by."""
+        if "foreground" not in self.provides():
+            return ""
+        if self.prepared:
+            return " and ".join(prepared_facts(self.root).get("brains", ()))
+        given = self.foreground != "nonzero" and all(case.foreground for case in self.index.values())
+        return "given" if given else "nonzero"
+
     @cached_property
     def listed(self) -> dict[str, Case]:
         """Every scan that lies there, whatever modalities it has, by the subject's key."""

@@ -179,6 +179,18 @@ def test_what_sets_two_joined_sets_apart_is_said() -> None:
     assert pair_findings(People()) == []
 
 
+def test_foregrounds_that_were_made_in_different_ways_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = frozenset({"foreground", "registered"})
+    pair = Joined(People(names=("x", "y"), ill=True, offers=both), People(offers=both), ("a", "b"))
+    ways = {"x": "given", "a": "given"}
+    monkeypatch.setattr(People, "foreground_from", lambda self: ways.get(self.names[0], ""))
+    assert pair_findings(pair) == []
+    ways["x"] = ""  # Not known is no finding.
+    assert pair_findings(pair) == []
+    ways |= {"x": "given", "a": "nonzero"}
+    assert [(f.number, f.message) for f in pair_findings(pair)] == [(417, "a: masks from files; b: all that is not 0")]
+
+
 def test_sets_that_a_recipe_could_register_are_told_so() -> None:
     class Volumes(People):
         def cases(self) -> None:

@@ -52,6 +52,15 @@ def board_of(root: Path, where: str = "") -> Board:
     return boards[0]
 
 
+def test_few_healthy_people_behind_a_threshold_are_told_in_every_table(made: Path) -> None:
+    cells, _ = read_cells(Store(made).folders())
+    for number, told in ((2, True), (4, True), (5, False)):
+        for cell in cells:
+            cell.provenance.setdefault("fit", {})["val_subjects"] = number
+        words = f"thresholds come from {number} healthy validation subject(s); fewer than 5 say little"
+        assert (words in make_boards(cells)[0].warnings) == told
+
+
 def test_complete_rows_are_ranked_and_others_say_why_not(made: Path) -> None:
     board = board_of(made)
     ranks = {row.method: row.rank for row in board.rows}
@@ -211,7 +220,8 @@ def test_the_long_table_has_one_row_a_metric(made: Path, tmp_path: Path) -> None
 def test_tables_for_readers_say_that_oracles_peek(made: Path, tmp_path: Path, ending: str) -> None:
     board = board_of(made)
     export([board], tmp_path / f"a{ending}")
-    assert "Oracle values peek at the test labels and never rank." in (tmp_path / f"a{ending}").read_text()
+    words = "Oracle values peek at the test labels and never rank; oracle Dice: each subject at its own best threshold."
+    assert words in (tmp_path / f"a{ending}").read_text()
     board.metrics = [m for m in board.metrics if not m.oracle]
     export([board], tmp_path / f"b{ending}")
     assert "Oracle" not in (tmp_path / f"b{ending}").read_text()

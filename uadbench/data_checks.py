@@ -78,6 +78,10 @@ def check_everything(
     return ordered(dict.fromkeys(out))
 
 
+WAYS = {"given": "masks from files", "nonzero": "all that is not 0"}
+"""What words of `Dataset.foreground_from` mean; others are names of tools."""
+
+
 def pair_findings(dataset: Dataset) -> list[Finding]:
     """Return what sets two joined sets of volumes apart before any image is read."""
     if not isinstance(dataset, Joined) or dataset.card.dimensions != "3-D":
@@ -91,6 +95,10 @@ def pair_findings(dataset: Dataset) -> list[Finding]:
     if len(with_mask) == 1:
         (none,) = set(dataset.names) - set(with_mask)
         out.append(finding(414, f"{with_mask[0]} has a foreground and {none} has none"))
+    ways = [half.foreground_from() for half in (dataset.lesions, dataset.healthy)]
+    if all(ways) and ways[0] != ways[1]:
+        said = (f"{name}: {WAYS.get(way, way)}" for name, way in zip(dataset.names, ways, strict=True))
+        out.append(finding(417, "; ".join(said)))
     if "registered" not in dataset.provides():
         out.append(finding(415, f"{' and '.join(dataset.names)} are not known to be registered to one template"))
     return out
@@ -138,7 +146,8 @@ def counts(dataset: Dataset, subjects: Sequence[Subject], split: Split) -> list[
     wrong = []
     for word, number in dataset.published().items():
         if word in here and here[word] != number:
-            wrong.append(f"{here[word]} {word}, published: {number}")
+            one = here[word] == 1 and word not in ROLES
+            wrong.append(f"{here[word]} {word.removesuffix('s') if one else word}, published: {number}")
         elif word not in here and word in chosen and len(subjects) != number:
             wrong.append(f"{len(subjects)} scans ({word}), published: {number}")
     return [finding(501, "; ".join(wrong))] if wrong else []

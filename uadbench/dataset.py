@@ -257,6 +257,10 @@ class Dataset(ABC):
         """Return name and hash of the recipe that prepared the data; empty if they are as distributed."""
         return "", ""
 
+    def foreground_from(self) -> str:
+        """Return where foregrounds come from: "given" (files), "nonzero", or tools; empty if not known."""
+        return ""
+
     def annotated(self) -> bool:
         """Return whether lesion subjects have masks. Without them whole images are judged: --protocol image-v1."""
         return True

@@ -193,7 +193,9 @@ def _remarks(board: Board, metrics: Sequence[Metric]) -> list[str]:
         "Intervals: 95 % bootstrap over subjects.",
     ]
     if any(m.oracle for m in metrics):
-        remarks.append("Oracle values peek at the test labels and never rank.")
+        remarks.append(
+            "Oracle values peek at the test labels and never rank; oracle Dice: each subject at its own best threshold."
+        )
     remarks += [w[0].upper() + w[1:] + "." for w in board.warnings]
     return [*remarks, *([board.note] if board.note else [])]
 

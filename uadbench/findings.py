@@ -118,6 +118,9 @@ CODES: dict[int, Code] = {
               "prepare both with one recipe (uadbench datasets prepare); else a method may learn to tell the sets apart"),
     416: Code("warning", "much of the foreground is 0 in the image",
               "image and mask contradict each other: one of them may be turned or moved; look at both"),
+    417: Code("warning", "the foregrounds of two sets were made in different ways",
+              "their edges differ between healthy people and lesions, which can move thresholds; make both in one way "
+              "(uadbench datasets prepare)"),
     501: Code("warning", "the number of subjects is not the published one",
               "fine for a part of the data; results are not comparable with those of all of it"),
 }  # fmt: skip

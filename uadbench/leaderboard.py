@@ -23,6 +23,9 @@ from uadbench.results import evaluation_code
 from uadbench.rows import Row, Stored, make_row
 from uadbench.statistics.intervals import IntervalMethod
 
+FEW_VAL = 5
+"""Healthy validation subjects below which a threshold is not to be trusted."""
+
 
 @dataclass
 class Board:
@@ -178,9 +181,9 @@ def _board(cells: list[Stored], where: str, every_variant: bool, interval: Inter
     board = Board(cells[0].cell.dataset, protocol["name"], rank_by, metrics, rows, where)
     _rank(board, wanted)
     board.note = next((str(c.provenance.get("note", "")) for c in cells if c.provenance), "")
-    board.warnings = [*_warnings(board, protocol["few"]), *_tell_budgets(board), *_ages(board, cells, older)]
     rule = Threshold(**protocol["threshold"])
     board.rule, board.labels_used = rule.words, rule.labels_used
+    board.warnings = [*_warnings(board, protocol["few"]), *_tell_budgets(board), *_ages(board, cells, older)]
     return board
 
 
@@ -244,6 +247,10 @@ def _warnings(board: Board, few: int) -> list[str]:
         out.append(f"{empty} lesion test subject(s) have no lesion voxel inside the foreground and are not counted")
     told = dict.fromkeys(w for r in board.rows for c in r.cells for w in c.provenance.get("data_warnings", ()))
     out += [f"of the data was told before the run: {w}" for w in told if w.startswith("E-")]
+    fits = [c.provenance.get("fit", {}) for r in board.rows for c in r.cells]
+    val = min((fit["val_subjects"] for fit in fits if "val_subjects" in fit), default=FEW_VAL)
+    if val < FEW_VAL and board.labels_used == "none" and not board.rule.startswith("fixed"):
+        out.append(f"thresholds come from {val} healthy validation subject(s); fewer than {FEW_VAL} say little")
     if any(c.result and math.isinf(c.result.threshold) for r in board.rows for c in r.cells):
         out.append("too few healthy validation subjects for this threshold: it is infinite, and nothing is ever found")
     return out

@@ -93,6 +93,7 @@ class CellRun:
             "train_images": len(healthy),
             "val_images": len(val),
             "train_subjects": len(self.plan.split.train),
+            "val_subjects": len(self.plan.split.val),
         }
         before = dict(vars(self.method))
         began = time.perf_counter()

@@ -163,7 +163,10 @@ def print_board(board: Board) -> None:
         if row.note:
             console.print(f"{row.method}: {row.note}", markup=False)
     rule = f"Threshold: {board.rule}, labels used: {board.labels_used}."
-    console.print(f"In brackets: 95 % bootstrap over subjects. {rule} Oracle values peek and never rank.", markup=False)
+    oracle = "Oracle values peek and never rank"
+    if any(m.name == "oracle_dice_subject" for m in shown):
+        oracle += "; oracle Dice: each subject at its own best threshold (oracle_dice_subject)"
+    console.print(f"In brackets: 95 % bootstrap over subjects. {rule} {oracle}.", markup=False)
     for warning in board.warnings:
         console.print(f"warning: {warning}", markup=False)
     if board.note:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,9 +26,6 @@ Plugins = Annotated[
     typer.Option("--plugin", help="File or folder with methods or datasets of your own; repeatable."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: runs.")]
-
-FEW = 5
-"""Healthy validation subjects below which a threshold is not to be trusted."""
 
 MANY = 6
 """Cells after which their folders are no longer listed one by one."""
@@ -228,10 +226,6 @@ def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
         print_board(board)
     for problem in problems:
         say(f"warning: {problem}")
-    if len(plan.split.val) < FEW:
-        say(
-            f"warning: thresholds come from {len(plan.split.val)} healthy validation subject(s); fewer than {FEW} say little"
-        )
     asked = [(p, f, s) for p, f, s, _ in outcome.cells if f and not p.reference and s in ("done", "kept", "evaluated")]
     if len(asked) > MANY:
         typer.echo(f"pictures of {len(asked)} cells: {store.root}/{plan.dataset_name}/<method>/<cell>/sheet.png")
@@ -242,5 +236,5 @@ def _print_outcome(plan: Plan, outcome: Outcome, store: Store) -> None:
     if outcome.exit_code == 130:
         typer.echo("Interrupted. The same command goes on from here.")
     elif asked:
-        where = "" if store.root == Path("runs") else f" --out {store.root}"
+        where = "" if store.root == Path("runs") else f" --out {shlex.quote(str(store.root))}"
         typer.echo(f"Next: uadbench leaderboard --export leaderboard.csv{where}   (all results in {store.root})")

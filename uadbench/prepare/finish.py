@@ -15,6 +15,7 @@ from uadbench.prepare.qc import as_csv, compare, ordered
 from uadbench.prepare.register import Register
 from uadbench.prepare.scans import CaseLike
 from uadbench.prepare.sheet import draw
+from uadbench.prepare.strip import SkullStrip
 from uadbench.prepare.work import RECORD, Task, folder_of
 from uadbench.prepared import OWN_COLUMNS, finish
 
@@ -107,7 +108,8 @@ def write_results(cases: Mapping[str, CaseLike], task: Task, outcome: Outcome, a
     if not records or (outcome.failed and not allow_failures):
         return
     lines = [_line(cases[key], record, task, key) for key, record in records.items()]
-    finish(task.folder, _facts(task, outcome, list(records), lines), lines)
+    brains = {step["by"] for record in records.values() for step in record["steps"] if step["do"] == SkullStrip.name}
+    finish(task.folder, _facts(task, outcome, list(records), lines, brains), lines)
     outcome.finished = True
 
 
@@ -122,7 +124,9 @@ def _line(case: CaseLike, record: Mapping[str, Any], task: Task, key: str) -> di
     return line
 
 
-def _facts(task: Task, outcome: Outcome, keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _facts(
+    task: Task, outcome: Outcome, keys: Sequence[str], lines: Sequence[Mapping[str, str]], brains: set[str]
+) -> dict[str, Any]:
     from uadbench import __version__
 
     return {
@@ -134,6 +138,7 @@ def _facts(task: Task, outcome: Outcome, keys: Sequence[str], lines: Sequence[Ma
         "text": task.recipe.text,
         "steps": task.recipe.as_list(),
         "templates": {k: v for step in task.recipe.steps for k, v in step.inputs().items()},
+        "brains": sorted(brains),
         "modalities": sorted({k.partition(":")[2] for line in lines for k in line if k.startswith("image:")}),
         "scans": len(keys),
         "of": task.of,

@@ -68,7 +68,11 @@ class Resample(Step):
 
 @dataclass(frozen=True)
 class Downsample(Step):
-    """Average blocks of voxels; a block belongs to a mask if at least half of it does, so that nothing moves."""
+    """Average blocks of voxels; a block belongs to a mask if at least half of it does, so that nothing moves.
+
+    Volumes of lesions change: 0.95 to 1.11 times in lesions of 1 to 80 ml at factor 2, and those of a few voxels lose more;
+    `lesion_kept` in the quality table says by how much.
+    """
 
     name: ClassVar[str] = "downsample"
 
