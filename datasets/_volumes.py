@@ -118,10 +118,11 @@ class VolumeSet(Dataset):
         """Return where foregrounds come from; of prepared data that is what `skull_strip` went by."""
         if "foreground" not in self.provides():
             return ""
-        if self.prepared:
-            return " and ".join(prepared_facts(self.root).get("brains", ()))
-        given = self.foreground != "nonzero" and all(case.foreground for case in self.index.values())
-        return "given" if given else "nonzero"
+        if self.foreground == "nonzero":
+            return "nonzero"
+        if self.prepared and (brains := prepared_facts(self.root).get("brains")):
+            return " and ".join(brains)
+        return " and ".join(sorted({"given" if case.foreground else "nonzero" for case in self.index.values()}))
 
     @cached_property
     def listed(self) -> dict[str, Case]:

@@ -401,9 +401,9 @@ def test_the_hash_follows_parameters_order_and_the_content_of_the_template(tmp_p
         recipe.with_template(str(tmp_path / "nowhere.nii")).hash()
     whole = nifti(tmp_path / "{modality}.nii.gz", np.ones((4, 4, 4), np.uint8))
     whole.rename(tmp_path / "head_t1.nii.gz")
-    for template in ("head_t1.nii.gz", "head_{modality}.nii.gz"):
-        with pytest.raises(UsageError, match="a template must be a brain without skull"):
-            recipe.with_template(str(tmp_path / template)).hash()
+    with pytest.raises(UsageError, match="a template must be a brain without skull"):
+        recipe.with_template(str(tmp_path / "head_t1.nii.gz")).hash()
+    assert recipe.with_template(str(tmp_path / "head_{modality}.nii.gz")).hash()  # It may never be used.
 
 
 def test_what_a_recipe_says_of_registration() -> None:

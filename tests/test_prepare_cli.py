@@ -171,6 +171,8 @@ def test_the_same_dataset_reads_what_was_prepared(folder: Path) -> None:
     facts = json.loads((folder / "out/prepared.json").read_text())
     assert facts["dataset"] == "walks"
     assert not facts["registered"]
+    assert facts["brains"] == ["nonzero"]
+    assert data.foreground_from() == "nonzero"
     assert facts["recipe_hash"] == small(folder).hash()
     assert (folder / "out/qc.png").read_bytes().startswith(b"\x89PNG")
     with (folder / "out/qc.csv").open(newline="") as file:

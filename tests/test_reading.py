@@ -84,6 +84,9 @@ def test_padding_is_no_error_but_another_volume_is(scan: Path, inflated_by: str)
 def test_a_file_of_several_members_is_one_volume(scan: Path, inflated_by: str) -> None:
     raw = gzip.decompress(scan.read_bytes())
     expected = read_volume(scan, "test").data
+    parts = [raw[start : start + 97] for start in range(0, len(raw), 97)]
+    scan.write_bytes(b"".join(gzip.compress(part) for part in parts))
+    np.testing.assert_array_equal(read_volume(scan, "test").data, expected)
     scan.write_bytes(gzip.compress(raw[:500]) + gzip.compress(raw[500:]))
     np.testing.assert_array_equal(read_volume(scan, "test").data, expected)
 

@@ -128,6 +128,53 @@ def test_resizing_keeps_the_proportions_and_the_place_of_things() -> None:
     assert float(grid.down_mask(mask).float().mean()) == pytest.approx(float(mask.float().mean()), rel=0.05)
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 9])
+def test_masks_are_resized_as_their_area_tells(count: int) -> None:
+    """Against float32, slice by slice; only areas of one half to within a few thousandths may fall on the other side."""
+    rng = np.random.default_rng(count)
+    y, x = np.mgrid[:112, :96]
+    discs = [(y - a) ** 2 + (x - b) ** 2 < r * r for a, b, r in rng.uniform((20, 20, 5), (90, 76, 30), (count, 3))]
+    mask = torch.from_numpy(np.array(discs, bool).reshape(count, 112, 96))
+    for size in (64, 48, 31):
+        grid = WorkingGrid.of((112, 96), size)
+        area = grid.down(mask[:, None].float())[:, 0]
+        found = grid.down_mask(mask)
+        assert found.shape == (count, *grid.working)
+        sure = (area - 0.5).abs() > 0.004
+        assert torch.equal(found[sure], (area >= 0.5)[sure])
+        assert not count or float(sure.float().mean()) > 0.99
+
+
+@pytest.mark.parametrize(("size", "ndim"), [(None, 2), (24, 2), (16, 2), (None, 3)])
+def test_what_a_method_writes_does_not_reach_the_volume(size: int | None, ndim: int) -> None:
+    v = volume()
+    assert v.foreground is not None
+    image, foreground = v.image.copy(), v.foreground.copy()
+    method = Copy(image_size=size)
+    method.ndim = ndim  # type: ignore[misc]
+    planes = to_planes(v, v.image, method)
+    assert planes.foreground is not None
+    planes.image.fill_(-1)
+    planes.foreground.fill_(False)
+    np.testing.assert_array_equal(v.image, image)
+    np.testing.assert_array_equal(v.foreground, foreground)
+
+
+def test_masks_of_any_strides_are_cut() -> None:
+    v = volume()
+    assert v.foreground is not None
+    straight = to_planes(v, v.image, Copy(image_size=16))
+    flipped = replace(v, foreground=np.ascontiguousarray(v.foreground[:, ::-1])[:, ::-1])
+    fixed = replace(v, foreground=np.broadcast_to(v.foreground[1], v.grid))
+    for other in (flipped, fixed):
+        for size in (16, None):
+            found = to_planes(other, v.image, Copy(image_size=size)).foreground
+            assert found is not None
+            if size and other is flipped:
+                assert straight.foreground is not None
+                assert torch.equal(found, straight.foreground)
+
+
 def test_volumes_are_given_whole_to_methods_that_want_them() -> None:
     v = volume(channels=2)
     planes = to_planes(v, v.image, Intensity())

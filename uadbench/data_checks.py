@@ -97,7 +97,10 @@ def pair_findings(dataset: Dataset) -> list[Finding]:
         out.append(finding(414, f"{with_mask[0]} has a foreground and {none} has none"))
     ways = [half.foreground_from() for half in (dataset.lesions, dataset.healthy)]
     if all(ways) and ways[0] != ways[1]:
-        said = (f"{name}: {WAYS.get(way, way)}" for name, way in zip(dataset.names, ways, strict=True))
+        said = (
+            f"{name}: {' and '.join(WAYS.get(w, w) for w in way.split(' and '))}"
+            for name, way in zip(dataset.names, ways, strict=True)
+        )
         out.append(finding(417, "; ".join(said)))
     if "registered" not in dataset.provides():
         out.append(finding(415, f"{' and '.join(dataset.names)} are not known to be registered to one template"))

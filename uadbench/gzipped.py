@@ -8,6 +8,9 @@ from types import ModuleType
 
 MAGIC = b"\x1f\x8b"
 
+SHORTEST = 18
+"""Bytes of the header and the trailer of a member."""
+
 GZIP = 31
 """Window bits that make zlib expect a header and compare the checksum at the end."""
 
@@ -25,19 +28,26 @@ def inflated(path: Path, most: int) -> bytes:
         OSError: if it cannot be read.
         Exception: of the library, if it is damaged.
     """
-    zlib = _zlib()
-    rest, parts = path.read_bytes(), list[bytes]()
-    while rest:
-        if not rest.startswith(MAGIC[: len(rest)]):
-            raise ValueError("what follows its end is not compressed" if parts else "it is not compressed by gzip")
-        member = zlib.decompressobj(GZIP)
-        parts.append(member.decompress(rest, most + 1))
-        if (most := most - len(parts[-1])) < 0:
-            raise ValueError("it holds more than its header says")
-        if not member.eof:
-            raise EOFError("it ends too early")
-        rest = member.unused_data.lstrip(b"\0")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    raw = path.read_bytes()
+    member = _zlib().decompressobj(GZIP)
+    out: bytes = member.decompress(raw, most + 1)
+    if len(out) > most:
+        raise ValueError("it holds more than its header says")
+    if not member.eof:
+        raise EOFError("it ends too early")
+    rest = member.unused_data.lstrip(b"\0")
+    if not rest:
+        return out
+    if not rest.startswith(MAGIC[: len(rest)]):
+        raise ValueError("what follows its end is not compressed")
+    if len(rest) < SHORTEST:
+        raise EOFError("it ends too early")
+    del out, rest, raw
+    with open_gzip(path) as stream:  # Of many members each would copy all that follows.
+        out = stream.read(most + 1)
+    if len(out) > most:
+        raise ValueError("it holds more than its header says")
+    return out
 
 
 def open_gzip(path: Path) -> gzip.GzipFile:

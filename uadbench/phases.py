@@ -93,7 +93,7 @@ class CellRun:
             "train_images": len(healthy),
             "val_images": len(val),
             "train_subjects": len(self.plan.split.train),
-            "val_subjects": len(self.plan.split.val),
+            "val_subjects": len({subject.id for subject in self.plan.split.val}),
         }
         before = dict(vars(self.method))
         began = time.perf_counter()

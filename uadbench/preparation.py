@@ -31,17 +31,18 @@ def normalise(volume: Volume, rule: Intensity) -> FloatArray:
     out = np.zeros(volume.image.shape, np.float32)
     inside = volume.foreground if volume.foreground is not None else np.ones(volume.grid, bool)
     for c, channel in enumerate(volume.image):
-        tissue = channel[inside].astype(np.float32, copy=False)
+        tissue = channel[inside]
         low, high = quantiles(tissue, (rule.low / 100, rule.high / 100))
         if not high > low:
             raise DataError(
                 f"E-DATA-402: {volume.subject}: channel {c} has the same value ({low:g}) in nearly all of its foreground; "
                 "restore or remove this image"
             )
-        for piece in _pieces(tissue):
-            piece[:] = (piece - low) / (high - low)
-            np.clip(piece, 0.0, 1.0 if rule.clip_high else None, out=piece)
-        out[c][inside] = tissue
+        scaled = tissue if tissue.dtype == np.float32 else np.empty(len(tissue), np.float32)
+        for piece, target in zip(_pieces(tissue), _pieces(scaled), strict=True):
+            target[:] = (piece - low) / (high - low)
+            np.clip(target, 0.0, 1.0 if rule.clip_high else None, out=target)
+        out[c][inside] = scaled
     return out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from uadbench.bank import Bank
 from uadbench.checked import Checked, checked_once
-from uadbench.data_checks import check_before_run
+from uadbench.data_checks import check_before_run, pair_findings
 from uadbench.errors import Busy, DataError, DegenerateScores, Incompatible, Interrupted, StoreError, UADBenchError
 from uadbench.phases import CellRun
 from uadbench.plan import Plan, Planned
@@ -77,7 +77,8 @@ def _check(plan: Plan, bank: Bank, reporter: Reporter, stop: Stop) -> bool:
     """
     members = [[role, subject.key] for role, subject in plan.split.items()]
     cell = next(planned.cell for planned in plan.cells if planned.cell)
-    recipe = [cell.dataset_params, cell.fingerprint, members, plan.protocol.masks, cell.preparation["intensity"]]
+    told = [str(found) for found in pair_findings(plan.dataset)]  # The preparation may have told more since.
+    recipe = [cell.dataset_params, cell.fingerprint, members, plan.protocol.masks, cell.preparation["intensity"], told]
 
     def look() -> Checked:
         with reporter.bar("data", len(members)) as advance:
